@@ -4,7 +4,7 @@
 
 Each data set is one ordinary run: a teacher and students of `METHOD`. The temperature of each student is fitted on the
 validation pairs, as `cmkd run` does for the student that it recommends; the test pairs are only measured. The runs are
-kept and continued, and a second call repeats none. Writes ``calibration.json`` and ``calibration.md``.
+kept and resumed, so a second call repeats none of them. Writes ``calibration.json`` and ``calibration.md``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def markdown(records: Records) -> str:
-    """Return the table: one row a data set, means over seeds."""
+    """Return the table: one row per data set, with means over seeds."""
     by_data: dict[str, list[dict[str, Any]]] = {}
     for row in records.rows.values():
         by_data.setdefault(row["reference"], []).append(row)

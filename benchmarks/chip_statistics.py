@@ -1,13 +1,13 @@
-"""Statistics of radar chips of two packs beside each other: simulated and real ones, say.
+"""Compare statistics of the radar chips of two packs, such as simulated and real chips.
 
     python benchmarks/chip_statistics.py SIMULATED REAL
 
 For each class, and over all: target-to-clutter ratio, equivalent number of looks and K shape of the clutter, extent of
 the target's bright area along its main axis, and mean of the clutter, each as its 10, 50 and 90 % quantile. The
 estimators and their biases are described in `cmkd.simulators.marine.chip_statistics`. The radar modality must be
-calibrated: unit ``dB``, or ``linear`` power. The index tells the pixel spacing (columns ``spacing_y`` and
-``spacing_x``, the simulator's ``spacing_range`` and ``spacing_azimuth``, or ``spacing``) and the looks of the speckle
-(``looks``); options give what it lacks.
+calibrated: unit ``dB``, or ``linear`` power. The pixel spacing (columns ``spacing_y`` and ``spacing_x``,
+the simulator's ``spacing_range`` and ``spacing_azimuth``, or ``spacing``) and the looks of the speckle (``looks``) are
+read from the index; options supply missing values.
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ def compared(names: Sequence[str], found: Sequence[pd.DataFrame]) -> str:
 def statistics(
     pack: Pack, modality: str, channel: int, *, spacing: float | None, looks: float | None, most: int
 ) -> pd.DataFrame:
-    """Return a row per chip: its class, and what `measure` says.
+    """Return a row per chip: its class, and its statistics from `measure`.
 
     Raises:
-        CmkdError: the modality is not calibrated, or neither index nor options tell spacing and looks.
+        CmkdError: the modality is not calibrated or does not have the channel, or neither the index nor the options
+            have spacing and looks.
     """
     described = pack.modality(modality)
     if described.unit != "dB" and not described.unit.startswith("linear"):
@@ -94,7 +95,7 @@ def statistics(
         raise CmkdError(f"{modality} of {pack.path} has {described.channels} channels, asked for number {channel}")
     labels = pack.index["label"]
     rows = labels[(labels >= 0) & pack.index[f"has_{modality}"]].groupby(labels).head(most).index.to_numpy()
-    # rows of the simulator's chips are range
+    # the simulator's chips have range along their rows' axis
     names = (("spacing_y", "spacing_range"), ("spacing_x", "spacing_azimuth"))
     down, across = (_numbers(pack, rows, (*columns, "spacing"), "spacing", spacing) for columns in names)
     speckle = _numbers(pack, rows, ("looks",), "looks", looks)
@@ -110,7 +111,7 @@ def statistics(
 def _numbers(
     pack: Pack, rows: NDArray[np.int64], columns: tuple[str, ...], name: str, given: float | None
 ) -> NDArray[np.float64]:
-    """Return positive numbers of the index, or those given by an option where it has none."""
+    """Return positive numbers from the index, or from an option where the index has none."""
     column = next((column for column in columns if column in pack.index), None)
     found = pd.Series(np.nan, rows) if column is None else pd.to_numeric(pack.index[column][rows], errors="coerce")
     filled = np.asarray(found.fillna(np.nan if given is None else given), np.float64)
@@ -124,7 +125,7 @@ def described(values: pd.DataFrame) -> list[str]:
     cells = []
     for title in TITLES:
         known = values[title].dropna().to_numpy()
-        # of values that occur, since a K shape may be infinite
+        # quantiles without interpolation, since a K shape may be infinite
         found = np.quantile(known, QUANTILES, method="inverted_cdf") if len(known) else []
         cells.append(" / ".join(f"{value:.3g}" for value in found))
     return [str(len(values)), str(int(values[TITLES[0]].isna().sum())), *cells]

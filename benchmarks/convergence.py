@@ -2,10 +2,10 @@
 
     python benchmarks/convergence.py digits 'marine(gap=0.75)' mars:DATA/mars
 
-At least four times the steps of each training are trained without early stopping, and the weights are chosen by the
-same rule, the best epoch on validation. A recipe passes where validation is within 1 point of that. An interrupted run
-resumes, and data sets that were measured before stay in the table. Writes ``convergence.json`` and ``convergence.md``
-after each data set.
+Each training is repeated without early stopping, with at least four times its steps; the weights are chosen by the same
+rule, the best epoch on validation. The recipe passes where its validation accuracy is within 1 point of the longer
+training. An interrupted run resumes, and data sets that were measured before stay in the table. Writes
+``convergence.json`` and ``convergence.md`` after each data set.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def train(reference: str, place: Path, teacher: Path | None) -> None:
     def four_times(row: dict[str, Any]) -> int:
         return math.ceil(4 * int(row["steps"]) / epoch)
 
-    if not _complete(place / "longer"):  # which trains a student too, for at least four times its steps
+    if not _complete(place / "longer"):  # a complete one also has a student with four times the steps
         given = replace(
             longer, teacher=TeacherConfig(checkpoint=teacher or place / "recipe" / "teacher/best.safetensors")
         )
@@ -85,7 +85,7 @@ def _complete(run: Path) -> bool:
 
 
 def write(records: Records, out: Path) -> None:
-    """Write the table of what is trained."""
+    """Write the table of all measured data sets."""
     rows = records.rows.values()
     data, commits = (dict.fromkeys(row[name] for row in rows) for name in ("data", "commit"))
     text = (
@@ -99,7 +99,7 @@ def write(records: Records, out: Path) -> None:
 
 
 def folder(runs: Path, reference: str) -> Path:
-    """Return where the runs of a data set are."""
+    """Return the folder of a data set's runs."""
     return runs / "".join(c if c.isalnum() else "-" for c in with_placeholder(reference).removesuffix(":DATA"))
 
 

@@ -1,4 +1,4 @@
-"""Write the data cards of benchmarks, with the gap between their modalities as the simple baselines measured it.
+"""Write the data cards of the benchmarks, with the gap between modalities that the simple baselines measured.
 
     python benchmarks/data_cards.py digits "mnist(train_pairs=4000):DATA/mnist" presto:DATA/presto
 

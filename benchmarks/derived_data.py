@@ -1,4 +1,4 @@
-"""Write packs made of the pairs of other data sets, for suites whose question those do not ask as they are.
+"""Derive packs from the pairs of existing data sets, for suites that those data sets do not suit as they are.
 
     python benchmarks/derived_data.py partly_paired OUT --data digits wikipedia:DOWNLOADS
 
@@ -7,7 +7,7 @@ a label, as in an archive of radar images of known ships, few of which were phot
 they are.
 
 ``other_classes``: every second class for the student, in ``OUT/NAME``, and the rest for the teacher, in
-``OUT/NAME-others``, as where a network for the rich sensor exists, but was trained on other types of ships.
+``OUT/NAME-others``, as if a network for the rich sensor existed, but trained on other types of ships.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ COMPLETE = 0.1
 
 
 def partly_paired(pack: Pack, out: Path) -> None:
-    """Write the pairs of a pack; those of training keep the rich modality if a run with a tenth shows their label."""
+    """Copy a pack; training pairs keep the rich modality only if a run with a tenth of the labels shows their label."""
     keeps = np.ones(len(pack), dtype=np.bool_)
     keeps[pack.withhold(COMPLETE).rows("train", labeled=False)] = False
     write(pack, out, range(len(pack.classes)), keeps)
 
 
 def other_classes(pack: Pack, out: Path) -> None:
-    """Write the pairs of a pack in two packs, whose classes take turns."""
+    """Split a pack into two packs with alternating classes."""
     keeps = np.ones(len(pack), dtype=np.bool_)
     write(pack, out, range(1, len(pack.classes), 2), keeps)
     write(pack, out.with_name(f"{out.name}-others"), range(0, len(pack.classes), 2), keeps)

@@ -2,7 +2,7 @@
 
     cd benchmarks && cmkd bench suites/ds_forms.yaml --out ../runs/ds_forms
 
-Each changes one thing about `ds` without uniformity, that is, `kd` and the independence of class probabilities.
+Each form changes one thing about `ds` without uniformity, that is, `kd` and the independence of class probabilities.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Form(DimensionalStructure):
 
 
 class OverQueue(_Form):
-    """Correlations over the batch and the 480 answers before it, of which the student's get no gradient."""
+    """Correlations over the batch and the 480 outputs before it; the student's earlier outputs get no gradient."""
 
     name = "ds_over_queue"
     length = 480
@@ -44,7 +44,7 @@ class OverQueue(_Form):
         terms = super().forward(student, teacher, batch)
         now = torch.stack(self._outputs(student, teacher))
         both = torch.cat([now, self.past[:, : int(self.filled)].to(now)], 1)
-        # the gradient reaches the batch alone, a fraction of the samples: the factor makes up for it
+        # only the batch, a fraction of the samples, gets a gradient; the factor compensates for that
         scale = both.shape[1] / now.shape[1]
         terms["independence"] = scale * self._independence(both[0], both[1])
         self.past = torch.cat([now.detach().to(self.past), self.past], 1)[:, : self.length]
@@ -53,7 +53,7 @@ class OverQueue(_Form):
 
 
 class OnUnlabeled(_Form):
-    """Correlations over the pairs without a label alone."""
+    """Correlations over only the pairs without a label."""
 
     name = "ds_on_unlabeled"
 
@@ -66,7 +66,7 @@ class OnUnlabeled(_Form):
 
 
 class ClassMeans(_Form):
-    """Uniformity of the class means of the embeddings, which spreads classes and not noise; the teacher says whose."""
+    """Uniformity of the embeddings' class means, by the teacher's probabilities; it spreads classes, not noise."""
 
     name = "ds_class_means"
 
@@ -79,10 +79,10 @@ class ClassMeans(_Form):
 
 
 class FisherChannels(_Form):
-    """Independence of the channels in which the teacher's embedding tells classes apart best, of unit variance within.
+    """Independence of the channels that separate the classes best in the teacher's embedding, whitened within classes.
 
-    Scatter within and between classes is added up over the first 100 steps, with the teacher's own probabilities; the
-    channels are then fixed, and a linear map of the student's embedding is trained to them.
+    Scatter within and between classes is accumulated over the first 100 steps, with the teacher's own probabilities;
+    the channels are then fixed, and a linear map of the student's embedding is trained to match them.
     """
 
     name = "ds_fisher_channels"
@@ -132,7 +132,7 @@ class FisherChannels(_Form):
 
 
 class Balanced(_Form):
-    """The weight that makes the gradient of the independence on the logits as long as that of the cross-entropy."""
+    """Independence with the weight that gives its gradient on the logits the norm of the cross-entropy's gradient."""
 
     name = "ds_balanced"
     most = 30.0

@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/exported.py terramind:DATA/terramind presto:DATA mars:DATA/mars ...
 
-For each data set a run trains a teacher and a student for a few epochs; the figure is a difference between two ways to
-compute one network, so the networks need not have converged. `cmkd export` writes it as ONNX, also in int8, and both
-classify 500 test pairs. An interrupted run resumes. Writes ``exported.json`` and ``exported.md``.
+For each data set, a run trains a teacher and a student for a few epochs; the figure is a difference between two ways to
+compute one network, so the networks need not have converged. `cmkd export` writes the student as ONNX, also in int8,
+and PyTorch and ONNX classify 500 test pairs. An interrupted run resumes. Writes ``exported.json`` and ``exported.md``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def measure(reference: str, run: Path, epochs: int) -> dict[str, Any]:
 
 
 def write(given: argparse.Namespace) -> None:
-    """Write the table of what is measured, one line a data set."""
+    """Write the table of the measured data sets, one row each."""
     records, lines = stored(given), []
     data = [key.rpartition(", ")[0] for key in records.rows]
     epochs = str(given.epochs)

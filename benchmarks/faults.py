@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/faults.py
 
 Each case starts a command, disturbs it at a random moment (SIGKILL, SIGTERM, SIGINT, a full disk, a killed worker, a
-deleted cache, a clock that jumps, a second writer) and repeats it until it has ended, disturbed again on the way. A
+deleted cache, a clock that jumps, a second writer) and repeats it, with further disturbances, until it has ended. A
 fault is survived if the repeated command ends with exit code 0 (an append or a build that was committed is not
-repeated), the files equal those of the undisturbed command byte for byte, and no partial file is left. Lost is
-anything that was complete before the fault and is gone or changed after it. Every exit code is compared with the
+repeated), the files equal those of the undisturbed command byte for byte, and no partial file is left. A file is lost
+if it was complete before the fault and is gone or changed after it. Every exit code is compared with the
 contract. An interrupted benchmark resumes. Full disks are small tmpfs file systems, which only root can mount; the
 clock needs ``pip install libfaketime``. Writes ``faults.md``.
 """
@@ -43,17 +43,17 @@ TRAINING = [
 BUILT = ["--rich", "optical", "--poor", "radar"]
 STOPS = {"SIGKILL": (signal.SIGKILL, 137), "SIGTERM": (signal.SIGTERM, 143), "SIGINT": (signal.SIGINT, 130)}
 ROUNDS = {"run": 5, "build": 12, "append": 12, "predict": 12, "export": 4}
-"""Cases of each signal by command; a case of `run` takes several faults."""
+"""Number of cases per signal, by command; a case of `run` has several faults."""
 LASTING = ("best.safetensors", "history.csv", "results.json", "student.safetensors")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the cases work: the shared inputs, and the folder of one case.
+    """Folders of a case: the shared inputs, and its own folder.
 
     Args:
-        shared: pairs, packs and the undisturbed results.
-        folder: of this case.
+        shared: folder of pairs, packs and the undisturbed results.
+        folder: folder of this case.
     """
 
     shared: Path
@@ -61,7 +61,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """A cache of its own, and one thread."""
+        """Environment variables: a separate cache, and one thread."""
         return {"CMKD_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1"}
 
     def start(self, arguments: Sequence[str], *, name: str = "log", fresh: bool = False) -> Running:
@@ -74,11 +74,11 @@ class Command:
     """A command under test.
 
     Args:
-        arguments: from the place to the command line.
-        committed: whether its result is there, so that it is not repeated.
-        result: the files that have to be equal, with their checksums.
-        kept: files that no fault may lose or change once they are there.
-        prepare: make the state in which it starts.
+        arguments: returns the command line for a place.
+        committed: returns whether the result is committed, so that the command is not repeated.
+        result: returns the files that must equal the undisturbed ones, with their checksums.
+        kept: returns the files that no fault may lose or change once they exist, with their checksums.
+        prepare: creates the state in which the command starts.
     """
 
     arguments: Callable[[Place], list[str]]
@@ -90,7 +90,7 @@ class Command:
 
 @dataclass
 class Outcome:
-    """What became of one case."""
+    """Outcome of one case."""
 
     kind: str
     faults: int = 0
@@ -99,7 +99,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def check(self, ended: Ended, allowed: Sequence[int]) -> None:
-        """Compare an exit code, and what was said, with the contract; nothing goes on after it."""
+        """Compare exit code and output with the contract, which also forbids processes that outlive the command."""
         if ended.orphans:
             self.problems.append(f"{ended.orphans} processes went on")
         if ended.code not in allowed or not ended.clean:
@@ -127,12 +127,12 @@ def run_of(place: Place) -> list[str]:
 
 
 def pack_files(pack: Path) -> dict[str, str]:
-    """Return a pack's files; the card holds the time of its making."""
+    """Return a pack's files without its card, which holds its time of creation."""
     return contents(pack, lambda name: not name.startswith("card") and ".tmp" not in name)
 
 
 def append_prepared(place: Place) -> None:
-    """Copy the pack that is appended to."""
+    """Copy the pack that the command appends to."""
     shutil.copytree(place.shared / "pack", place.folder / "pack")
 
 
@@ -215,7 +215,7 @@ def lost(before: Mapping[str, str], after: Mapping[str, str]) -> int:
 
 
 def repeated(command: Command, place: Place, outcome: Outcome, expected: Mapping[str, str]) -> None:
-    """Repeat a command without faults, and compare its result."""
+    """Repeat a command without faults, and compare its result with the expected one."""
     if not command.committed(place):
         outcome.check(place.start(command.arguments(place)).end(), (0,))
     found = command.result(place)
@@ -228,7 +228,7 @@ def repeated(command: Command, place: Place, outcome: Outcome, expected: Mapping
 
 
 def full_disk(command: Command, place: Place, moment: random.Random) -> Outcome:
-    """Run a command on a disk that is too small, then on a larger one (the disk stays mounted)."""
+    """Run a command on a disk that is too small; `Study.case` then enlarges the disk."""
     outcome, before = Outcome("", faults=1), command.kept(place)
     outcome.check(place.start(command.arguments(place)).end(), (0, 2))
     outcome.lost += lost(before, command.kept(place))
@@ -260,7 +260,7 @@ def deleted_cache(command: Command, place: Place, moment: random.Random, *, seco
 
 
 def jumping_clock(command: Command, place: Place, moment: random.Random, *, seconds: float) -> Outcome:
-    """Let the clock jump by hours or years, forward and back, and kill the command then."""
+    """Let the clock jump forward or back by an hour or by years, then terminate the command."""
     offset = place.folder / "clock"
     write_text(offset, "+0")
     environment = place.environment | other_clock(offset)
@@ -305,7 +305,7 @@ class Study:
     """All cases, in a folder.
 
     Args:
-        folder: of inputs, cases and records.
+        folder: folder of inputs, cases and records.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -315,7 +315,7 @@ class Study:
         self.kilobytes: dict[str, int] = {}
 
     def prepare(self) -> None:
-        """Make inputs, and what every command writes if nothing disturbs it."""
+        """Make the inputs, and the undisturbed result of every command."""
         if not (self.shared / "pack").exists():
             make_pairs(self.shared / "pairs", 0, 96)
             make_pairs(self.shared / "more", 96, 24)
@@ -338,7 +338,7 @@ class Study:
             self.kilobytes[name] = size // 1024
 
     def case(self, kind: str, name: str, number: int, act: Callable[[Command, Place, random.Random], Outcome]) -> None:
-        """Do one case, unless it is recorded."""
+        """Run one case, unless it is recorded."""
         key = f"{kind}, {name}, {number}"
         if key in self.records.rows:
             return
@@ -366,7 +366,7 @@ class Study:
         return 2 * size // 1024 if command is COMMANDS["append"] else 0
 
     def run(self) -> None:
-        """Do all cases, those of one number before the next, so that an early table has all kinds."""
+        """Run all cases in rounds, one of each kind per round, so that an early table has all kinds."""
         run, seconds = "run", self.seconds
         for number in range(max(ROUNDS.values())):
             for name, (kind, stop) in itertools.product(ROUNDS, STOPS.items()):
@@ -421,7 +421,7 @@ def main() -> None:
     study.prepare()
     try:
         study.run()
-    finally:  # also where it is stopped
+    finally:  # also if the benchmark is interrupted
         write_text(RESULTS / "faults.md", page(list(study.records.rows.values())))
 
 

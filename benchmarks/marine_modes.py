@@ -1,9 +1,9 @@
-"""What each sensor mode and gap of the simulator leaves a student: networks, random forests, and learning curves.
+"""Accuracy in each sensor mode and gap of the simulator: networks, random forests, and learning curves.
 
     cmkd bench benchmarks/suites/marine.yaml --out runs/marine
     python benchmarks/marine_modes.py runs/marine
 
-Reads the runs of the suite, trains no network, and measures the shortcuts that `cmkd data check` reports. Writes
+Reads the runs of the suite and measures the shortcuts that `cmkd data check` reports; trains no network. Writes
 ``marine_modes.md`` and ``docs/images/marine-curves.svg``.
 """
 
@@ -60,7 +60,7 @@ def forests(reference: str) -> list[str]:
 
 
 def curves(runs: Sequence[PlannedRun]) -> Figure:
-    """Draw validation accuracy against steps: a panel a data set, a line a seed."""
+    """Draw validation accuracy against steps: one panel per data set, one line per seed."""
     names = list(dict.fromkeys(planned.data for planned in runs))
     figure = Figure(figsize=(10, 2.2 * -(-len(names) // 4)))
     panels = figure.subplots(-(-len(names) // 4), 4, sharey=True, squeeze=False)
@@ -83,7 +83,7 @@ def curves(runs: Sequence[PlannedRun]) -> Figure:
 
 
 def short(reference: str) -> str:
-    """Return what tells a data set of the suite from the others.
+    """Return the options in which a data set of the suite differs from the others.
 
     Example:
         >>> short("marine(pairs=1500,size=24,mode=iw,gap=0.5)")

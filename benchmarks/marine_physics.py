@@ -29,7 +29,7 @@ from cmkd.simulators.marine.vessels import CLASSES
 from records import RESULTS, about, table
 
 WAVELENGTH = 0.03
-"""Of the canonical shapes and the vessels, m."""
+"""Wavelength for the canonical shapes and the vessels, m."""
 ALONG_X = np.array([1.0, 0.0, 0.0])
 
 
@@ -98,9 +98,9 @@ def rotation() -> Iterator[Row]:
 
 
 def double_bounce() -> Iterator[Row]:
-    """Weakening by wind of the path between a wall and the sea, 20 degrees grazing, HH.
+    """Loss by wind on the path between a wall and the sea, 20 degrees grazing, HH.
 
-    Theory: the sea's rough reflection, once, alone; waves also tilt the mirror, which weakens the return further.
+    Theory: only the loss of one reflection by the rough sea; waves also tilt the mirror, which weakens the return.
     """
     builder = MeshBuilder()
     builder.boxes([(0, 0, 4)], [(2, 10, 8)], (1, 1, 1), Material.STEEL)
@@ -154,7 +154,7 @@ def mean_section(label: int, headings: Array, grazing: float) -> float:
 
 
 def aspects() -> Iterator[Row]:
-    """Mean over headings within 15 degrees of broadside over that of the bow, at 3 and 20 degrees grazing.
+    """Ratio of the means over headings within 15 degrees of broadside and of the bow, at 3 and 20 degrees grazing.
 
     Theory: published plots show broadside above bow; the bound of 0 dB stands for them. A platform has no bow.
     """
@@ -166,7 +166,7 @@ def aspects() -> Iterator[Row]:
 
 
 def displacement(label: int) -> float:
-    """Return the mean displacement of eight vessels in kilotonnes, by an estimate from length and beam afloat."""
+    """Return the mean displacement of eight vessels in kilotonnes, estimated from length and beam at the waterline."""
     values = []
     for number in range(8):
         points = individual(5, label, number).triangles.reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""What nodata does to statistics, a student and its predictions where it is read as a measurement, and where it is not.
+"""Effect of nodata on statistics, a student and its predictions, when it is read as a measurement and when it is not.
 
 The images are real: Sentinel-1 (dB) and Sentinel-2 patches of 16 x 16 pixels from the five tiles of ``terramind``. No
 file of that publication has nodata, so this program cuts the patches from tiles whose edge it turns by 30 degrees, as
@@ -33,7 +33,7 @@ from cmkd.io import write_text
 from records import RESULTS, about, percent, table
 
 SIDE, NODATA, TURN, BEYOND = 16, -9999.0, np.pi / 6, 0.3
-"""Pixels along a patch; the mark; the angle of the edge; the fraction of a tile beyond it."""
+"""Pixels along a side of a patch; nodata value; angle of the edge, radians; fraction of a tile beyond the edge."""
 TRAINING = ("--methods", "none", "--epochs", "12", "--jobs", "1")
 CASES = {"tags read": "", "read as a measurement": "sentinel1=none"}
 

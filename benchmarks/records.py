@@ -1,4 +1,4 @@
-"""What several benchmarks share: rows that are measured once, and the words around a table."""
+"""Shared parts of the benchmarks: rows that are measured once, and the text around a table."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Records:
 
     Args:
         path: the JSON file.
-        identity: fields of a row. A new row replaces the stored rows with the same values in them, which were measured
-            with other settings or on other files.
+        identity: fields that identify a row. A new row replaces the stored rows with the same values in these fields,
+            which were measured with other settings or on other files.
 
     Example:
         >>> import tempfile
@@ -43,7 +43,7 @@ class Records:
 
     @property
     def about(self) -> str:
-        """Where the rows were measured: each commit, version and machine among them once."""
+        """Where the rows were measured: each distinct commit, version and machine once."""
         return "; ".join(dict.fromkeys(row["about"] for row in self.rows.values()))
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def about() -> str:
 
 
 def percent(value: float | None) -> str:
-    """Return a fraction as a percentage, and nothing for None."""
+    """Return a fraction as a percentage, or an empty string for None."""
     return "" if value is None else f"{100 * value:.1f}"
 
 
@@ -78,7 +78,7 @@ def difference(values: Sequence[float]) -> str:
 
 
 def command(script: str, references: Iterable[str], *options: str) -> str:
-    """Return a command as a shell takes it, with the data sets as `with_placeholder` has them, once each."""
+    """Return a command quoted for a shell; `references`, from `with_placeholder`, appear once each."""
     return shlex.join(["python", f"benchmarks/{script}", *dict.fromkeys(references), *options])
 
 

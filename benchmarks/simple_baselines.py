@@ -2,7 +2,7 @@
 
     python benchmarks/simple_baselines.py digits mars:DATA/mars terramind:DATA/terramind
 
-A network that is weaker than these on a modality is no fair teacher or student there. The features are generic: the
+A network that is weaker than these on a modality is not a fair teacher or student there. The features are generic: the
 values themselves where they are few, and a summary of them. The few settings are chosen on the validation split; the
 test split is measured once, with the chosen setting. Each figure is stored as soon as it is measured, and a second run
 repeats none. Writes ``simple_baselines.json``, which other benchmarks read, and ``simple_baselines.md``.
@@ -135,7 +135,7 @@ def measure(pack: Pack, name: str, kind: str, *, trees: int, limit: int, seed: i
     y = {split: labels[chosen] for split, chosen in rows.items()}
     scored = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline gets 300 steps
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline is limited to 300 iterations
         for order, (setting, model) in enumerate(candidates(kind, trees=trees, seed=seed).items()):
             model.fit(x["train"], y["train"])
             scored.append((model.score(x["validation"], y["validation"]), -order, setting, model))

@@ -1,4 +1,4 @@
-"""Processes that are stopped from outside: `cmkd` commands in processes of their own, signals, small disks."""
+"""Run `cmkd` commands in separate processes and disturb them from outside: signals, small disks, other clocks."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Ended:
 
     Args:
         code: exit code as a shell shows it, 137 after SIGKILL.
-        said: what it wrote to standard error.
-        orphans: processes of its session that went on for seconds.
+        said: output of the command, standard output and standard error.
+        orphans: number of processes of its session that were still running seconds later.
     """
 
     code: int
@@ -36,20 +36,20 @@ class Ended:
 
     @property
     def clean(self) -> bool:
-        """Whether it said at most one error, in the program's own form."""
+        """Whether the output has at most one error, in the program's own form, and no traceback."""
         errors = [line for line in self.said.splitlines() if line.startswith(("cmkd: error", "cmkd: stopped"))]
         return "Traceback" not in self.said and "cmkd: bug" not in self.said and len(errors) <= 1
 
 
 class Running:
-    """A command at work, in a session of its own.
+    """A running command, in its own session.
 
     Args:
-        arguments: of ``cmkd``.
-        log: file for its standard error.
-        environment: added to this process's.
+        arguments: command-line arguments of ``cmkd``.
+        log: file for its standard output and standard error.
+        environment: variables added to the environment of this process.
         fresh: start a new interpreter; otherwise the process is a fork of this one, which has imported cmkd already, so
-            that faults meet the work and not the imports.
+            that faults hit the work and not the imports.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Running:
                 _become(arguments, log, environment)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end; return False if the process is still at work."""
+        """Wait for the end; return False if the process is still running."""
         until = time.monotonic() + seconds
         while self._code is None:
             done, status = os.waitpid(self.pid, os.WNOHANG)
@@ -82,12 +82,12 @@ class Running:
         return True
 
     def send(self, number: int) -> None:
-        """Send a signal, if the process is still at work."""
+        """Send a signal, if the process is still running."""
         if not self.wait(0):
             os.kill(self.pid, number)
 
     def end(self) -> Ended:
-        """Wait for the end, and say how it was; a process that hangs is killed and ends with 124."""
+        """Wait for the end, and return how the command ended; a process that hangs is killed and gets exit code 124."""
         code = 124
         if self.wait(PATIENCE) and self._code is not None:
             code = self._code if self._code >= 0 else 128 - self._code
@@ -103,13 +103,13 @@ class Running:
         return [pid for pid, _, session in _processes() if session == self.pid and pid != self.pid]
 
     def workers(self) -> list[int]:
-        """Return its children that train."""
+        """Return the process ids of its children that train."""
         children = [pid for pid, parent, _ in _processes() if parent == self.pid]
         return [pid for pid in children if b"spawn_main" in _command_line(pid)]
 
 
 def _become(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    """Turn this fork into the command, and end."""
+    """Run the command in this forked process, then exit."""
     code = 1
     try:
         os.setsid()
@@ -127,7 +127,7 @@ def _become(arguments: Sequence[str], log: Path, environment: Mapping[str, str])
 
         traceback.print_exc()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # the command has ended, and what follows is ours
+        for number in (signal.SIGINT, signal.SIGTERM):  # the command has ended; do not interrupt the lines below
             signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
@@ -156,7 +156,7 @@ def _command_line(pid: int) -> bytes:
 def import_what_it_used(log: Path) -> None:
     """Import the modules that an earlier command imported, so that later forks have them."""
     for name in log.with_suffix(".modules").read_text().split():
-        with contextlib.suppress(Exception):  # lazy modules of libraries raise what they like
+        with contextlib.suppress(Exception):  # lazy modules of libraries may raise anything
             import_module(name)
 
 
@@ -168,7 +168,7 @@ def contents(folder: Path, wanted: Callable[[str], bool] = lambda name: True) ->
 
 @contextlib.contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[], None]]:
-    """Mount a file system of this size at a folder, and yield a function that makes it large; needs root."""
+    """Mount a file system of this size at a folder, and yield a function that enlarges it; needs root."""
     options = f"size={kilobytes}k"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)
     try:
@@ -182,7 +182,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[], None]]:
 
 
 def other_clock(file: Path) -> dict[str, str]:
-    """Return the environment in which a process reads its clock's offset from a file, such as ``+3600``.
+    """Return the environment variables with which a process reads its clock's offset from a file, such as ``+3600``.
 
     Raises:
         ImportError: libfaketime is not installed.

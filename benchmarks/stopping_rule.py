@@ -1,11 +1,11 @@
-"""How many steps does the rule that ends a training choose, and what is lost? Replayed on trainings without it.
+"""How many steps does the stopping rule choose, and what accuracy is lost? Replayed on trainings without the rule.
 
     python benchmarks/stopping_rule.py runs/longer runs/eurosat_longer
 
 Reads the ``history.csv`` of each training to the largest number of steps (``--optimizer.early_stop false``) under the
-folders, and asks the rule where it would have started the cooldown. Until then the learning rate is constant, so the
-training is the same. Beside it: what was asked before, after every epoch from 2,000 steps on and with a tolerance of
-0.5 points. Writes ``stopping_rule.md``, and trains nothing.
+folders, and computes where the rule would have started the cooldown. Until then the learning rate is constant, so the
+training is the same. The previous rule is shown beside it: it checked after every epoch from 2,000 steps on, with a
+tolerance of 0.5 points. Writes ``stopping_rule.md``, and trains nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADER = ["data set", "model", "val. pairs", "accuracy", "steps, every epoch", "
 
 
 def every_epoch(steps: list[int], accuracies: list[float]) -> int:
-    """Return the step at which the cooldown starts if validation is asked after every epoch."""
+    """Return the step at which the cooldown starts if validation is checked after every epoch."""
     latest = PlateauSchedule(steps[-1]).latest
     asked = (done for done, step in enumerate(steps, 1) if 2000 <= step <= latest)
     return next((steps[done - 1] for done in asked if not still_rising(accuracies[:done], 0.005)), latest)
@@ -45,7 +45,10 @@ RULES: tuple[Callable[[list[int], list[float]], int], ...] = (every_epoch, by_ru
 
 
 def trainings(folder: Path) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield words, and accuracy at the latest cooldown, then steps and points missed by each rule, of each training."""
+    """Yield the labels and the numbers of each training.
+
+    The numbers are the accuracy at the latest cooldown, then the steps and the points missed by each rule.
+    """
     for settings in sorted(folder.rglob("settings.json")):
         if read_json(settings)["optimizer"]["early_stop"]:
             continue

@@ -1,4 +1,4 @@
-"""The networks of the study beside random forests and logistic regression on the same pairs."""
+"""A table of the study's networks beside random forests and logistic regression on the same pairs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NOTE = (
 )
 
 SOLVED = 0.9995
-"""Accuracy on validation from which on it rounds to 100 %."""
+"""Validation accuracy above which it rounds to 100.0 %."""
 
 
 def best(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return data set and role -> the row of the classifier that is better on validation; none without the file."""
+    """Return data set and role -> the row of the classifier that is better on validation; empty without the file."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in read_json(path)["rows"].values() if path.exists() else ():
         key = (row["reference"].removesuffix(":DATA"), row["role"])
@@ -35,11 +35,11 @@ def best(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
-    """Return the table of networks with all labels beside the baselines of their data sets; empty without any.
+    """Return the table of networks with all labels beside the baselines of their data sets; empty without baselines.
 
     Args:
-        rows: students as `cmkd.bench.rows.collect` gives them, the setting being the fraction of labels.
-        baselines: from `best`.
+        rows: students from `cmkd.bench.rows.collect`, with the label fraction as the setting.
+        baselines: rows of the baselines, from `best`.
     """
     lines, solved = [], []
     own = rows[(rows["setting"] == "100 %") & (rows["method"] == "none")]

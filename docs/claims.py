@@ -1,4 +1,4 @@
-"""Claims about methods, and what the rows of suites say of them."""
+"""Claims about methods, and their verdicts from the rows of suites."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Claim(NamedTuple):
 
     Attributes:
         text: the statement.
-        source: who makes it.
-        method: that is better.
-        rival: than this one.
-        few: whether labels are few; None for either.
+        source: who makes the claim.
+        method: method that is claimed to be better.
+        rival: method that is claimed to be worse.
+        few: whether labels are few; None for both cases.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Claim(NamedTuple):
 
 PAPER = "Si et al. 2023"
 FEWEST_SETS = 3
-"""Data sets from which on there is an interval over them: that of two may be narrow by luck."""
+"""Smallest number of data sets for an interval over them; an interval over two may be narrow by chance."""
 CLAIMS = (
     Claim("with few labels for both, a teacher helps", "README", "kd", "none", few=True),
     Claim("with few labels, self-training on the same pairs helps", "ours", "self_training", "none", few=True),
@@ -53,20 +53,20 @@ CLAIMS = (
 
 
 def clear(row: Mapping[str, Any]) -> int:
-    """Return 1 where a comparison's method is better than its rival, -1 where it is worse, else 0."""
+    """Return 1 if a comparison's method is clearly better than its rival, -1 if it is clearly worse, else 0."""
     said = in_points(row["test"]["mean"], row["test"]["interval"], row["over_groups"]["interval"])
     return int(np.sign(row["test"]["mean"])) if said[1] else 0
 
 
 def against(rows: pd.DataFrame, *rivals: str) -> list[dict[str, Any]]:
-    """Compare all methods of rows with rivals, as far as these are there."""
+    """Compare all methods of the rows with those of the rivals that the rows contain."""
     methods = list(dict.fromkeys(rows["method"]))
     there = tuple(rival for rival in rivals if rival in methods)
     return compare(rows, Suite(("all",), ",".join(methods), rivals=there)) if there else []
 
 
 def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the sign of each comparison as from `clear`; 0 where it is not clear after Holm's correction of both p."""
+    """Return each comparison's sign from `clear`; 0 where it is not clear after Holm's correction of both p-values."""
     pairs = [(row["test"]["p_value"], row["over_groups"]["p_value"]) for row in comparisons]
     left = holm({str(k): 1.0 if None in both else max(both) for k, both in enumerate(pairs)})
     return [clear(row) if left[str(k)] < 0.05 else 0 for k, row in enumerate(comparisons)]
@@ -76,9 +76,10 @@ def verdict(mean: float, p_value: float, signs: Sequence[int]) -> str:
     """Say whether a claim that a difference is above 0 holds.
 
     Args:
-        mean: of the difference over data sets.
-        p_value: of Student's test over data sets, corrected for the number of claims; 1 for fewer than `FEWEST_SETS`.
-        signs: of each comparison, as from `corrected`.
+        mean: mean difference over data sets.
+        p_value: p-value of Student's test over data sets, corrected for the number of claims; 1 for fewer than
+            `FEWEST_SETS`.
+        signs: signs of the comparisons, from `corrected`.
 
     Example:
         >>> verdict(0.02, 0.01, [1, 0]), verdict(0.01, 0.2, [1, -1]), verdict(0.0, 1.0, [0, 0])
@@ -93,29 +94,29 @@ def verdict(mean: float, p_value: float, signs: Sequence[int]) -> str:
 
 
 def by_set(comparisons: Sequence[Mapping[str, Any]], score: str = "test") -> list[float]:
-    """Return the mean difference of each data set; one in two settings, or with other options, is one data set."""
+    """Return the mean difference of each data set; a data set with several settings or options counts once."""
     means = pd.Series([row[score]["mean"] for row in comparisons])
     names = [without_options(row["data"]) for row in comparisons]
     return means.groupby(names).mean().round(DIGITS).tolist()
 
 
 def over_sets(differences: Sequence[float]) -> str:
-    """Return the mean difference over data sets, in points, with its 95 % interval if they are enough."""
+    """Return the mean difference over data sets, in points, with its 95 % interval if there are enough."""
     ends = interval(differences) if len(differences) >= FEWEST_SETS else None
     return in_points(float(np.mean(differences)), ends)[0]
 
 
 def tested(differences: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return p of Student's test that each mean over data sets is 0, corrected by Holm for the number of means.
+    """Return the p-value of Student's test that each mean over data sets is 0, corrected by Holm for their number.
 
-    Those over fewer than `FEWEST_SETS`, or of equal differences, are left out.
+    Means over fewer than `FEWEST_SETS` data sets, or of equal differences, are left out.
     """
     enough = {name: own for name, own in differences.items() if len(own) >= FEWEST_SETS and np.ptp(own)}
     return holm({name: stats.ttest_1samp(own, 0.0).pvalue for name, own in enough.items()})
 
 
 def counted(signs: Sequence[int]) -> str:
-    """Return how many comparisons are clearly above, and below, of how many."""
+    """Return the numbers of comparisons that are clearly above and clearly below, and of all."""
     return f"{signs.count(1)}, {signs.count(-1)} of {len(signs)}"
 
 
@@ -132,7 +133,7 @@ def ranked(rows: pd.DataFrame) -> Mapping[str, Any] | None:
 
 
 def by_regime(rows: pd.DataFrame, method: str) -> str:
-    """Return the table of a method's mean rank, and of its difference to `kd` and the rival best on validation."""
+    """Return the table of a method's mean rank and its differences to `kd` and to the best rival on validation."""
     here = compared(rows[~rows["sees_all_labels"].astype(bool)])
     lines = []
     few = here[here["setting"] != "100 %"]

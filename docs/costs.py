@@ -1,4 +1,4 @@
-"""What methods cost in a step beside what they gain with few labels."""
+"""A table of the cost of a step and the gain with few labels, by method."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def costs(rows: pd.DataFrame, path: Path) -> str:
     """Return the table of cost and gain; empty without either.
 
     Args:
-        rows: students as `cmkd.bench.rows.collect` gives them, the setting being the fraction of labels.
-        path: of what ``benchmarks/speed/step.py`` measured.
+        rows: students from `cmkd.bench.rows.collect`, with the label fraction as the setting.
+        path: JSON file that ``benchmarks/speed/step.py`` wrote.
     """
     if not path.exists():
         return ""

@@ -1,4 +1,4 @@
-"""Variants of a method against the original: dimensional structure against `kd`, less weight against more."""
+"""Tables of variants of a method against the original: forms of dimensional structure, and other weights."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def forms(rows: pd.DataFrame) -> str:
     """Return the section of the page of results on forms of `ds`.
 
     Args:
-        rows: students of the suite as `cmkd.bench.rows.collect` gives them.
+        rows: students of the suite, from `cmkd.bench.rows.collect`.
     """
     shown = differences(rows, [(method, "0.1*kd") for method in dict.fromkeys(rows["method"]) if method != "none"])
     return f"## Forms of dimensional structure\n\n{FORMS}\n\n{shown}"
 
 
 def label_weight(rows: pd.DataFrame) -> str:
-    """Return the section on the weight of labels where they are few."""
+    """Return the section on the weight of labels when they are few."""
     return f"## How much a label weighs\n\n{LABELS}\n\n{_weighted(rows, ('ds', 'kd'))}"
 
 
 def pair_weight(rows: pd.DataFrame) -> str:
-    """Return the section on the weight of complete pairs where they are few."""
+    """Return the section on the weight of complete pairs when they are few."""
     return f"## How much a pair weighs\n\n{PAIRS}\n\n{_weighted(rows, ('kd', 'none'), ('ds', 'none'))}"
 
 
@@ -83,7 +83,7 @@ def other_classes(rows: pd.DataFrame) -> str:
 
 
 def of_new_teachers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the suite ``other_classes`` whose teachers chose no weight in ``other_weights``."""
+    """Return the rows of ``other_classes`` whose teachers were not used to choose weights in ``other_weights``."""
     chose = Suite.load(SUITES / "other_weights.yaml")
     return rows[~rows["data"].isin(chose.data) | (rows["teacher"] >= chose.teachers)]
 
@@ -128,9 +128,9 @@ def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], known: Col
     """Return a table of the differences between methods and a rival of each, the best on validation first.
 
     Args:
-        rows: of students.
+        rows: rows of students.
         pairs: methods and their rivals.
-        known: data sets that chose what is compared; where there are any, a last column leaves them out.
+        known: data sets that were used to choose the methods; if there are any, a last column leaves them out.
     """
     comparisons, lines = against(rows, *dict.fromkeys(rival for _, rival in pairs)), []
     for method, rival in pairs:

@@ -1,4 +1,4 @@
-"""What the site takes from elsewhere: README, methods, commands, tables of benchmarks, and notebooks, which it runs."""
+"""Add pages to the site from outside this folder: README, methods, commands, benchmark tables, executed notebooks."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from cmkd.methods.pages import write_markdown
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\[\]]*)\]\((?!\w+:|#)([^)\s]+)\)")
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
-"""Files of the repository's root that are pages."""
+"""File in the repository's root -> page of the site."""
 NOTEBOOK_SECONDS = 900
 """Longest time that one cell of a notebook may take."""
 
 
 class Examples(griffe.Extension):
-    """Let ``Example:`` in docstrings begin a section of code, as ``Examples:`` does."""
+    """Treat the section ``Example:`` of docstrings like ``Examples:``."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:  # noqa: ANN401  # of griffe
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:  # noqa: ANN401  # griffe's signature
         """Rename the section."""
         if obj.docstring is not None:
             obj.docstring.value = re.sub(r"^(\s*)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE)
 
 
-def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401  # of mkdocs
-    """Add the pages that are no files of this folder."""
+def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401  # mkdocs' signature
+    """Add the pages whose sources are outside this folder."""
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
     files.append(File.generated(config, "commands.md", content=command_reference()))
@@ -52,7 +52,7 @@ def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401  # of mkdocs
 
 
 def command_reference() -> str:
-    """Return the page of what ``cmkd COMMAND --help`` prints."""
+    """Return the page with the output of ``cmkd COMMAND --help``."""
     lines = ["# Commands", "", "What `cmkd COMMAND --help` prints.", ""]
     for command in COMMANDS:
         text = help_of(command)
@@ -67,7 +67,7 @@ def help_of(*words: str) -> str:
     """Return what a command prints with ``--help``, at the width of a page."""
     printed, before = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100"
-    with redirect_stdout(printed), suppress(SystemExit):  # of argparse
+    with redirect_stdout(printed), suppress(SystemExit):  # raised by argparse
         main([*words, "--help"])
     del os.environ["COLUMNS"]
     os.environ |= {"COLUMNS": before} if before else {}
@@ -116,8 +116,8 @@ def page_of(place: str) -> str:
     return PAGES.get(place, place.removeprefix("docs/"))
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ANN401  # of mkdocs
-    """Let links of the repository lead to pages of the site; keep the text alone of those to its other files."""
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:  # noqa: ANN401  # mkdocs' signature
+    """Point links to files of the repository to pages of the site; keep only the text where a file has no page."""
     source = page.file.src_uri
     elsewhere = source in PAGES.values() or source.startswith("benchmarks/")
     home = (ROOT if elsewhere else ROOT / "docs") / posixpath.dirname(source)

@@ -42,7 +42,7 @@ PAPER = {
     "vid": ("weight 1, of a sum over stages where ours is a mean", REP),
     "wsld": ("weight 2.25 at temperature 4, or 2.5 at 2", COPIES),
 }
-"""Method -> weight and normalization that were published, and where that was read; of others it was not checked."""
+"""Method -> published weight and normalization, and the source where they were read; other methods were not checked."""
 TOLD = re.compile(r"\b(ours?|here|authors'?|papers?|published|there|after|recipes?|benchmarks?)\b", re.IGNORECASE)
 INTRODUCTION = """# The methods against their papers
 

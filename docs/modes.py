@@ -13,7 +13,7 @@ from cmkd.simulators.marine.vessels import CLASSES
 
 
 def main() -> None:
-    """Put a sheet of each mode below the other."""
+    """Stack the contact sheets of all modes into one picture."""
     from PIL import Image
 
     target, parts = Path(__file__).parent / "images" / "modes.png", []

@@ -1,4 +1,4 @@
-"""The paper's observation on converged networks: does the structure of a student's features go with its accuracy?"""
+"""The paper's observation on converged networks: does the structure of a student's features correlate with accuracy?"""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RUN = ["data", "setting", "teacher"]
 
 
 def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
-    """Return Spearman's correlation of a measure with accuracy, with a 95 % interval where runs are many.
+    """Return Spearman's correlation of a measure with accuracy, with a 95 % interval if there are enough runs.
 
     Args:
-        rows: students of one data set, whose measure is known.
-        name: of the measure.
+        rows: students of one data set for which the measure is known.
+        name: name of the measure.
         within: rank within each setting, instead of over all students.
     """
     columns = [rows.groupby("setting")[c] if within else rows[c] for c in (name, "test")]

@@ -4,7 +4,7 @@
     python docs/results.py --add runs/study.json # store what `cmkd bench` wrote, then the pages
 
 A suite counts toward the claims if it trains to convergence (``preset: full``) with default options. Claims, tables and
-the choice of a method are functions of the stored rows; what has no results yet is said to be missing.
+the choice of a method are functions of the stored rows; what has no results yet is listed as missing.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from cmkd.registry import is_reference
 from cmkd.report.figures import draw
 
 Read = tuple[dict[str, Any], Suite, pd.DataFrame]
-"""What `read_suite` returns."""
+"""Return type of `read_suite`."""
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "benchmarks" / "results"
 LARGEST = 10**6
-"""Bytes of all stored results together."""
+"""Largest size of all stored results together, bytes."""
 KEPT = ("suite", "command", "commit", "runs", "failures", "packs", "sources", "options", "columns", "names", "groups")
 FEWEST = 3
-"""Students of each method on a data set and setting from which on it counts toward claims and choices."""
+"""Smallest number of students per method for which a data set and setting counts toward claims and choices."""
 DRAWN = ("self_training", "kd", "dist", "ds")
 ALL_LABELS = "all_labels"
 AXES = {
@@ -72,7 +72,7 @@ OTHER_LABELS = (
     "of the labels. `$OTHER/NAME` is the data set NAME with the classes of the student alone."
 )
 LABELS = {"other_classes": OTHER_LABELS, "other_confirmed": OTHER_LABELS}
-"""Suite -> which labels its teachers and students see, where they do not see the same."""
+"""Suite -> which labels its teachers and students see, if they do not see the same ones."""
 SECTIONS = {
     "ds_forms": forms,
     "label_weight": label_weight,
@@ -81,7 +81,7 @@ SECTIONS = {
     "other_classes": other_classes,
     "other_confirmed": other_confirmed,
 }
-"""Suite -> what writes its section."""
+"""Suite -> function that writes its section."""
 INTRODUCTION = (
     "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
     "`benchmarks/results`. Each network was trained until validation had leveled off, or for 16,000 steps ([how many "
@@ -121,7 +121,7 @@ def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, every: bool = False) 
 
     Args:
         found: suites and their rows.
-        every: count methods with options, and classes that are not in the library, too.
+        every: also count methods with options, and classes that are not in the library.
     """
     parts = [pd.DataFrame(columns=[*COLUMNS, "fraction"])]
     for suite, rows in found:
@@ -132,7 +132,7 @@ def pooled(found: Sequence[tuple[Suite, pd.DataFrame]], *, every: bool = False) 
             own = own.assign(fraction=own["setting"].map(fractions)).dropna(subset="fraction")
             parts.append(own.assign(setting=[f"{100 * value:g} %" for value in own["fraction"]]))
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    # suites train the same student alike; the one whose structure was measured, which older ones lack, is kept
+    # suites share students; of duplicates, one whose structure was measured is kept (older rows lack it)
     rows = rows.sort_values("uniformity", key=pd.isna, kind="stable").drop_duplicates(STUDENT)
     return of_first_teacher(rows).sort_index()
 
@@ -145,11 +145,11 @@ def enough(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def choice(part: pd.DataFrame) -> tuple[str, str, list[str]]:
-    """Return the method to use on one data set with some of its labels, its gain on test, and those that do as well.
+    """Return the method to use on one data set and setting, its gain on test, and the methods that are as good.
 
-    The best method, if it is better than `none` at 5 %, corrected by Bonferroni for the number of methods it is the
-    best of; else `none`. A method with fewer teachers than another takes no part. All of it on validation: test only
-    reports.
+    It is the best method if that is better than `none` at 5 %, corrected by Bonferroni for the number of methods that
+    were compared; else `none`. Methods with fewer teachers than others are left out. All choices use validation; test
+    is only reported.
     """
     gained = {row["method"]: row for row in against(part, "none")}
     most = max(row["n"] for row in gained.values())
@@ -203,7 +203,7 @@ def choices(rows: pd.DataFrame) -> str:
 
 
 def leading(ranking: Mapping[str, Any] | None) -> str:
-    """Return the method of the best mean rank and those that Nemenyi's test cannot tell from it."""
+    """Return the method with the best mean rank, and those that Nemenyi's test cannot distinguish from it."""
     if ranking is None or ranking["friedman"] is None:
         return ""
     if ranking["friedman"] >= 0.05:
@@ -231,14 +231,14 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
 def gains(
     title: str, rows: pd.DataFrame, setting: str, shown: Sequence[str] | None = None, labels: str = SAME_LABELS
 ) -> str:
-    """Return a table of gains over `none` by data set and setting; `setting` heads that column.
+    """Return a table of gains over `none` by data set and setting.
 
     Args:
-        title: of the section.
-        rows: of students.
-        setting: what a setting is.
-        shown: methods; all by default.
-        labels: which labels teacher and student see.
+        title: title of the section.
+        rows: rows of students.
+        setting: heading of the column of settings.
+        shown: methods to show; all by default.
+        labels: sentence that says which labels teacher and student see.
     """
     found = {(row["data"], row["setting"], row["method"]): row for row in against(rows, "none")}
     there = dict.fromkeys(rows["method"])
@@ -271,7 +271,7 @@ def gains(
 
 
 def with_all_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, and the student alone with every label as the method of that name in settings with fewer."""
+    """Add the student alone with all labels, as the method `ALL_LABELS`, to the settings with fewer labels."""
     alone = rows[(rows["fraction"] == 1) & (rows["method"] == "none")]
     few = rows.loc[rows["fraction"] < 1, ["data", "setting", "fraction"]].drop_duplicates()
     labeled = alone.drop(columns=["setting", "fraction"]).merge(few, on="data").assign(method=ALL_LABELS)
@@ -291,8 +291,8 @@ def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
 
 
 def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
-    """Return the page from the suites that were read in a folder; its pictures go to ``images`` in another."""
-    # four gaps of one data set are not four data sets, and suites that chose the loss count for no method
+    """Return the page from the suites that were read from `stored`; its pictures go to ``images`` in `folder`."""
+    # four gaps of one data set are not four data sets, and suites that chose the loss do not count for methods
     chose = {name for name, section in SECTIONS.items() if section is not forms}
     found = [(suite, own) for path, (_, suite, own) in read.items() if path.stem not in {*AXES, *chose}]
     rows = pooled(found)
@@ -328,10 +328,10 @@ def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
 
 
 def add(path: Path, folder: Path) -> None:
-    """Store the results of a suite without its statistics, a row a line.
+    """Store the results of a suite without its statistics, one row per line.
 
     Raises:
-        CmkdError: students were trained by changes that no commit has, or the stored results become too large.
+        CmkdError: students were trained with uncommitted changes, or the stored results become too large.
     """
     content, _, rows = read_suite(path)
     if found := uncommitted(rows):

@@ -1,4 +1,4 @@
-"""Draw what the two terms of DS see, on made-up features: ``python docs/theory.py`` writes docs/images/theory-*.png."""
+"""Draw what the two terms of DS measure, on toy features: ``python docs/theory.py`` writes docs/images/theory-*.png."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLES, CHANNELS = 400, 6
 
 
 def channels() -> dict[str, tuple[Tensor, Tensor]]:
-    """Return features of a student and its teacher, ``(samples, channels)`` each, by what the student does."""
+    """Return features of a student and its teacher, ``(samples, channels)`` each, by case."""
     generator = torch.Generator().manual_seed(0)
     teacher, noise = (torch.randn(SAMPLES, CHANNELS, generator=generator) for _ in range(2))
     neighbors = teacher.roll(1, dims=1)
@@ -30,7 +30,7 @@ def channels() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def points() -> dict[str, Tensor]:
-    """Return points on the circle ``(samples, 2)``, by how they are spread."""
+    """Return points on the circle ``(samples, 2)``, by their distribution."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(60, generator=generator)
     even = torch.arange(60) * (2.0 * math.pi / 60)

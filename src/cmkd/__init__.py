@@ -55,7 +55,7 @@ __all__ = [
     "wrap",
 ]
 
-# torch alone takes seconds to import, so every name is fetched when it is first used
+# torch alone takes seconds to import, so every name is imported on first use
 _HOMES = {
     "AugmentationConfig": "config",
     "Batch": "types",

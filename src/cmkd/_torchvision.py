@@ -1,9 +1,10 @@
-"""Let torchvision be imported beside a CPU build of torch, by whoever imports it.
+"""Make torchvision importable beside a CPU build of torch.
 
 PyPI carries only CUDA builds of torchvision. Beside a CPU build of torch its compiled operators cannot load, and
 ``import torchvision`` (which timm, lightning and torchmetrics do) fails with "operator torchvision::nms does not
-exist": it registers shape functions for operators that are missing. Their schemas are enough, as nothing here calls
-them. They are defined when torchvision is first imported, if its operators do not load; `import cmkd` installs that.
+exist", because it registers shape functions for the missing operators. Defining the schemas of these operators is
+enough, since nothing here calls them. `import cmkd` installs a hook that defines them when torchvision is first
+imported, if its own operators do not load.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _kept: list[object] = []  # a Library's definitions vanish with it
 
 
 class _BeforeTorchvision(MetaPathFinder):
-    """Registers the missing operators just before torchvision is looked for; finds no module itself."""
+    """Import hook that registers the missing operators just before torchvision is searched for; it finds no module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -35,7 +36,7 @@ class _BeforeTorchvision(MetaPathFinder):
 
 
 def install() -> None:
-    """Register the missing operators when torchvision is first imported. Imports nothing now; safe to call often."""
+    """Install the hook that registers the missing operators. It imports nothing now and may be called repeatedly."""
     if "torchvision" not in sys.modules and not any(isinstance(f, _BeforeTorchvision) for f in sys.meta_path):
         sys.meta_path.insert(0, _BeforeTorchvision())
 

@@ -22,35 +22,38 @@ from cmkd.types import Scaling
 Fraction = Annotated[float, Bounds(above=0, most=1)]
 NotNegative = Annotated[float, Bounds(least=0)]
 TRIAL_SEEDS = 1_000_000
-"""Distance of the seed of trials from the first one of a run; no method has more students than this."""
+"""Offset from the first seed of a run to the seed of its tuning trials; no method has more students than this."""
 EXAMPLE = "data: digits"
-"""A line of the file of a run."""
+"""Example line of a configuration file, for error messages."""
 OWN_METHOD = "ds"
-"""The method of this package, dimensional structure."""
+"""The method introduced by this package, dimensional structure."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One of the two models.
+    """Settings that teacher and student have in common.
 
     Args:
-        modality: what it sees; by default the rich (teacher) or poor (student) modality of the data. Either may see
-            several, as in ``optical+radar``: the mean of an embedding of each. A teacher always gets all that a pair
-            has; a student works with any subset. The main one is the rich (teacher) or poor (student) modality, or else
-            the first named: a model trains on the pairs that have it, and with it alone a student is compared with
-            other models. Methods that compare feature maps read those of the main one.
-        model: ``auto``, an encoder, a timm name, or your own as ``package.module:Name``. Options are written as in
-            ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns one, or what
-            `cmkd.wrap` returns; see `cmkd.models.build`.
+        modality: input modality, or several as in ``optical+radar``; by default the data's rich modality (teacher) or
+            poor modality (student). With several, the embeddings of one encoder per modality are averaged (for the
+            teacher, see also `fusion`). A teacher always gets all of them that a pair has; a student works with any
+            subset. The main modality is the rich (teacher) or poor (student) one if it is among them, else the first
+            named. A model trains on the pairs that have its main modality, and a student is compared with other models
+            on its main modality alone. Methods that compare feature maps use those of the main modality.
+        model: network: ``auto``, an encoder of cmkd, a timm model, or your own model as ``package.module:Name``. Write
+            options as in ``thin_resnet(width=32)``. In Python also an ``nn.Module``, a class or a function that returns
+            one, or the result of `cmkd.wrap`; see `cmkd.models.build`.
         size: resize images to this many pixels per side before the model.
-        scaling: how stored values enter the network; try log for heavy tails such as SAR in linear intensity. linear
-            standardizes each channel; log and rank compress its tails first. Data in dB are logarithms already. All
-            are fixed by the training pairs and saved with the model (`cmkd.models.scaling`). A `checkpoint` keeps its
-            own.
-        pretrained: start from published weights (timm models; needs a network).
-        checkpoint: a model saved by cmkd. A teacher is then used as it is and not trained; it may have been trained on
-            other classes, for methods of features and relations.
-        label_fraction: this model's own fraction of visible labels; by default what the run says.
+        scaling: scaling of the stored values before the network; try log for heavy-tailed values, such as SAR in linear
+            intensity. linear standardizes each channel; log and rank compress its tails first. Data in dB are
+            logarithmic already. Every scaling is fitted to the training pairs and saved with the model
+            (`cmkd.models.scaling`). A model from a `checkpoint` keeps its own.
+        pretrained: start from published weights (timm models only; they are downloaded).
+        checkpoint: model file saved by cmkd; a student continues from its weights, and a teacher is used as it is,
+            without training. The teacher may have been trained on other classes, for methods that use features and
+            relations.
+        label_fraction: fraction of the training labels visible to this model; by default the run's label_fraction or
+            labels.
         frozen: train only the classifier and keep the encoder fixed (with `pretrained`: a linear probe).
     """
 
@@ -70,17 +73,17 @@ class ModelConfig:
 
     @property
     def own_model(self) -> bool:
-        """Whether `model` is a module of the user's own."""
+        """Whether `model` is the user's own module."""
         return not isinstance(self.model, str) or is_reference(self.model)
 
 
 @dataclass(frozen=True)
 class StudentConfig(ModelConfig):
-    """The student.
+    """Settings of the student.
 
     Args:
-        modality_dropout: probability of hiding each modality of a training pair from a student that sees several; one
-            always stays (`cmkd.training.augment.drop_modalities`). By default 0.5.
+        modality_dropout: probability of hiding each modality of a training pair from a student with several modalities;
+            by default 0.5. At least one modality always stays (`cmkd.training.augment.drop_modalities`).
     """
 
     modality_dropout: Annotated[float, Bounds(least=0, most=1)] | None = None
@@ -88,24 +91,26 @@ class StudentConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class TeacherConfig(ModelConfig):
-    """The teacher, and how its outputs reach the students.
+    """Settings of the teacher, and how its outputs reach the students.
 
-    The outputs on the training pairs are computed once and kept on disk for all students, seeds and runs. Methods of
-    logits and embeddings read one record a pair, averaged over `views` augmented views, while the student sees new
-    views in each pass. Methods that compare feature maps place by place read the record of the view that the student
-    sees: students then see `views` views of each pair in turn.
+    The teacher's outputs on the training pairs are computed once and cached on disk for all students, seeds and runs.
+    Methods that use logits and embeddings read one record per pair, averaged over `views` augmented views, while the
+    student sees new views in each pass. Methods that compare feature maps position by position read the record of the
+    view that the student sees: students then cycle through `views` views of each pair.
 
     Args:
-        views: augmented views of each pair; by default 16, or as many as there are passes over the pairs. 0 runs the
-            teacher in each step instead, on a new view in each pass.
-        folds: above 1, train this many cross-fitted teachers; each labeled pair gets its outputs from one that did not
-            train on it or its group. For methods that read only logits.
-        self_training: train a second teacher, which also learns from the soft predictions of the first on the training
-            pairs without a label, as in the method `self_training`; it teaches the students.
-        outputs: a file with logits and embeddings of a teacher that is not run here (`cmkd.training.teacher_outputs`).
-        fusion: how a teacher of several modalities combines them: ``late`` averages the embeddings of an encoder for
-            each; ``early`` has one encoder for the channels of all, which must be of one size and should be
-            co-registered.
+        views: number of augmented views of each pair that the teacher sees; by default 16, or the number of passes over
+            the training pairs if that is smaller. 0 runs the teacher in each training step instead, on a new view in
+            each pass.
+        folds: number of cross-fitted teachers, if above 1; each labeled pair gets its teacher outputs from one that was
+            not trained on this pair or its group. Works with methods that read only logits.
+        self_training: train a second teacher, which also learns from the first one's soft predictions on unlabeled
+            training pairs; the second one teaches the students. The training is that of the method `self_training`.
+        outputs: file with the logits and embeddings of a teacher, used instead of running one. See
+            `cmkd.training.teacher_outputs` for its format.
+        fusion: how a teacher with several modalities combines them: ``late`` averages the embeddings of one encoder per
+            modality; ``early`` feeds the channels of all modalities to one encoder. For ``early``, the modalities must
+            have the same size and should be co-registered.
     """
 
     views: Annotated[int, Bounds(least=0)] | None = None
@@ -120,18 +125,19 @@ class OptimizerConfig:
     """Optimizer and schedule: linear warm-up, a constant rate, then a linear cooldown (`cmkd.training.schedule`).
 
     Args:
-        name: AdamW, or SGD with Nesterov momentum.
-        learning_rate: at the peak, for a batch of 128 pairs; by default what suits the encoder. It is scaled linearly
-            with the batch size for sgd, by its square root for adamw. The default is 0.01 for the encoders of this
-            package and 0.001 for timm models; ten times as much for sgd.
-        weight_decay: decoupled for adamw; not applied to biases and norms.
+        name: optimizer: AdamW, or SGD with Nesterov momentum.
+        learning_rate: peak learning rate for a batch of 128 pairs; by default 0.01 for the encoders of cmkd and 0.001
+            for timm models, ten times as much with sgd. It is scaled linearly with the batch size for sgd, and with its
+            square root for adamw.
+        weight_decay: weight decay, decoupled for adamw; not applied to biases and normalization layers.
         momentum: momentum of sgd.
-        warmup: fraction of the largest number of steps, at most 200 steps.
-        clip_norm: largest norm of the gradient; 0 disables clipping.
+        warmup: length of the linear warm-up, as a fraction of the largest number of steps; at most 200 steps.
+        clip_norm: largest gradient norm, to which larger gradients are clipped; 0 disables clipping.
         label_smoothing: label smoothing of the cross-entropy.
-        ema: decay of the moving average of the weights that is evaluated and saved; 0 for none. It is shorter early in
-            training (`cmkd.training.ema`).
-        early_stop: end a training where validation has leveled off; otherwise train to the largest number of steps.
+        ema: decay of the moving average of the weights, which is evaluated and saved; 0 disables it. The average is
+            shorter early in training (`cmkd.training.ema`).
+        early_stop: end training once validation accuracy has leveled off; otherwise train to the largest number of
+            steps.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -147,18 +153,19 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random changes of the training samples; co-registered modalities get the same geometry.
+    """Random augmentation of the training samples; co-registered modalities get the same geometric changes.
 
     Args:
-        flip: mirror images left-right half of the time; by default where the data set allows it. A mirrored ship is
+        flip: mirror images left-right half of the time; by default if the data set allows it. A mirrored ship is
             a ship; a mirrored letter is not a letter.
         shift: largest shift of an image, as a fraction of its side; by default 0.1, or 0.05 for cropped images. Shifts
-            are whole pixels, at least one; 0 for none.
+            are in whole pixels, and the largest is at least one pixel; 0 disables shifts.
         rotate: largest rotation of an image, in degrees.
-        scale: largest relative change of size: of an image, or of the values of series and points about their mean.
-        noise: standard deviation of Gaussian noise, in units of each channel's own, for vectors, series and points.
-            With the scaling `log` or `rank`, `scale` and this act on the scaled values.
-        drop: probability of dropping a point of a set, or a time step of a series, which then repeats the one before.
+        scale: largest relative change of the size of an image, or of the values of series and points about their mean.
+        noise: standard deviation of the Gaussian noise added to vectors, series and points, in units of each channel's
+            standard deviation. With the scaling `log` or `rank`, `noise` and `scale` act on the scaled values.
+        drop: probability of dropping each point of a set or time step of a series; a dropped time step repeats the one
+            before it.
     """
 
     flip: bool | None = None
@@ -169,7 +176,7 @@ class AugmentationConfig:
     drop: BelowOne = 0.05
 
     def resolved(self, *, mirror: bool, cropped: bool) -> AugmentationConfig:
-        """Return it with open fields filled in by what the data set states.
+        """Return the configuration with its open fields filled in from the properties of the data set.
 
         Example:
             >>> AugmentationConfig(shift=0.2).resolved(mirror=True, cropped=True)
@@ -186,22 +193,26 @@ class TrainerConfig:
 
     Args:
         batch_size: pairs per step, over all devices together; by default 128, fewer for small training sets.
-        shuffle_window: shuffle training pairs within windows of this size, filled with runs of neighbors; by default
-            over all pairs. A pushed pack is then read nearly in order, with far fewer requests, and any pack gives the
-            same batches. The order is less random: choose a window of many batches.
-        precision: arithmetic of the forward pass.
-        compile: run the models through torch.compile in training: a minute or more at the start of each training, then
-            faster steps. It needs a C++ compiler; results are equal up to rounding.
-        accelerator: where to train.
-        devices: number of devices on each node; torchrun and srun set their own number.
-        num_nodes: number of nodes of a cluster; start the same command on each (torchrun or srun).
-        threads: CPU threads of each training; by default 1 for small models, whose results then do not depend on the
-            number of cores, and for large ones those that torch chooses.
-        checkpoint_seconds: time between full checkpoints; a killed run loses at most this much training.
-        cache_gb: largest size of the cache of teachers' outputs on disk; the least recently used are removed first.
-        deterministic: refuse operations without a deterministic form (CPU runs are repeatable without it).
-        logger: a logger besides history.csv, from the extra of its name; MLFLOW_TRACKING_URI and WANDB_MODE apply.
-        progress: auto shows a live screen on a terminal and plain lines elsewhere; none is silent.
+        shuffle_window: number of training pairs in a shuffle window, filled with runs of neighboring pairs; by default
+            all pairs are shuffled together. With a window, a pack on object storage (`cmkd data push`) is read nearly
+            in order, with far fewer requests; a local pack gives the same batches. The order is less random: choose a
+            window of many batches.
+        precision: floating-point precision of the forward pass.
+        compile: run the models through torch.compile in training: each training starts a minute or more later, then its
+            steps are faster. It needs a C++ compiler; results are equal up to rounding.
+        accelerator: device type to train on; auto uses a GPU if there is one.
+        devices: number of devices on each node; torchrun and srun set it themselves.
+        num_nodes: number of cluster nodes; start the same command on each node with torchrun or srun.
+        threads: CPU threads of each training; by default 1 for small models, so that results do not depend on the
+            number of cores, and torch's own choice for large models. Large models trained several at a time (`jobs`)
+            share the cores equally.
+        checkpoint_seconds: seconds between full checkpoints; a killed run loses at most this much training.
+        cache_gb: largest size in GB of the disk cache of teacher outputs; the least recently used are removed first.
+        deterministic: raise an error for operations that have no deterministic implementation (CPU runs are repeatable
+            without this).
+        logger: logger besides history.csv; install the extra of the same name, such as cmkd[wandb]. The environment
+            variables MLFLOW_TRACKING_URI and WANDB_MODE apply.
+        progress: progress display: auto shows a live screen on a terminal and plain lines elsewhere; none is silent.
     """
 
     batch_size: Annotated[int, Bounds(least=2)] | None = None
@@ -224,42 +235,45 @@ class RunConfig:
     """A run: one teacher, then a student for each method and seed.
 
     Args:
-        data: a data set, a pack (``PACK@N`` for version N), a folder of pairs, or your own data set as
+        data: a data set's name, a pack (``PACK@N`` for version N), a folder of pairs, or your own data set as
             ``package.module:Name``. A data set takes options and a folder, as in ``digits(severity=0.3)`` and
             ``mars:FOLDER``. In Python also a `Pack` or a map-style ``Dataset`` of dicts.
-        out: folder of the results; the same command continues there.
-        methods: methods, separated by commas; options and sums as in ``kd(temperature=2)+0.5*ds``, your own class as
-            ``package.module:Name``.
-        seeds: number of students for each method.
-        seed: first seed, also the teacher's.
-        jobs: students trained at the same time, each in its own process; by default as many as the CPU's cores allow
-            for small models, and 1 on a GPU, which several share if this is set.
-        epochs: largest number of passes over the training pairs (parts of 500 steps where a pass is longer); by default
-            the preset's number of steps.
-        preset: quick (at most 3,000 steps) or full (at most 16,000). A training ends earlier where validation has
-            leveled off.
-        label_fraction: fraction of the training pairs of each class whose label teacher and students see. The other
-            pairs take part only in the distillation terms; validation and test keep all labels.
-        labels: number of labels that they see, instead of a fraction; spread over the classes, at least one each.
-        unlabeled: number of training pairs without a visible label that take part, for each pair with one; by default
-            all. It shows whether more of them would help.
-        label_noise: fraction of these labels that are replaced by another class, for studies of robustness; teacher
+        out: folder of the results; the same command resumes an unfinished run there.
+        methods: distillation methods, separated by commas; write options and weighted sums as in
+            ``kd(temperature=2)+0.5*ds``, and your own class as ``package.module:Name``.
+        seeds: number of students per method, each with its own seed.
+        seed: random seed of the teacher and of each method's first student; the other students use the next seeds.
+        jobs: number of students trained at the same time, each in its own process; by default as many as the CPU cores
+            allow for small models, and 1 for large models or on a GPU. With more on a GPU, the students share it.
+        epochs: largest number of passes over the training pairs; by default the preset's number of steps. Where a pass
+            is longer than 500 steps, an epoch is 500 steps.
+        preset: length of each training: quick (at most 3,000 steps) or full (at most 16,000). Training ends earlier
+            once validation accuracy has leveled off.
+        label_fraction: fraction of the labeled training pairs of each class whose label is visible to teacher and
+            students. The other pairs count only in the distillation terms; validation and test keep all labels.
+        labels: number of training labels visible to teacher and students, instead of a fraction; they are spread over
+            the classes, at least one per class.
+        unlabeled: number of training pairs without a visible label to use for each pair with one; by default all. Vary
+            it to see whether more unlabeled pairs would help.
+        label_noise: fraction of the visible training labels replaced by another class, for robustness studies. Teacher
             and students that see the same labels see the same wrong ones.
-        tune: trials that choose each method's weights and temperatures on the validation pairs. They come before the
-            students, with a seed that no student has. The first has the options given or the defaults, and Optuna draws
-            those of the others; options written in `methods` stay as they are.
-        min_precision: precision that accepted predictions of each class reach on the validation pairs; the recommended
-            student marks the others as rejected.
-        teacher: the model on the rich modality.
-        student: the model on the poor modality.
-        optimizer: of teacher and students alike.
-        augmentation: of the training pairs of teacher and students alike.
-        trainer: devices, precision, batch size, checkpoints.
-        method_options: options of methods by name, such as ``{"kd": {"temperature": 2.0}}``; those written in `methods`
+        tune: number of trials that choose each method's weights and temperatures on the validation pairs; 0 disables
+            tuning. Trials run before the students, with a seed that no student has. The first trial uses the given
+            options or the defaults, and Optuna proposes the options of the others; options written in `methods` are
+            not tuned.
+        min_precision: precision that the accepted predictions of each class must reach on the validation pairs; the
+            recommended student marks all other predictions as rejected.
+        teacher: settings of the teacher, the model on the rich modality.
+        student: settings of the students, the models on the poor modality.
+        optimizer: optimizer and schedule, the same for teacher and students.
+        augmentation: random augmentation of the training pairs, the same for teacher and students.
+        trainer: devices, precision, batch size, checkpoints and progress.
+        method_options: options by method name, such as ``{"kd": {"temperature": 2.0}}``; options written in `methods`
             take precedence.
 
     Raises:
-        CmkdError: an unknown field, or a value of a wrong type or out of range.
+        CmkdError: a field is unknown, a value has the wrong type or is out of range, or two settings contradict each
+            other.
 
     Example:
         >>> config = RunConfig(data="digits", out="runs/digits", teacher={"size": 16})
@@ -295,7 +309,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for role, kind in (("teacher", TeacherConfig), ("student", StudentConfig)):
             given = getattr(self, role)
-            if not isinstance(given, ModelConfig | Mapping):  # a model by itself
+            if not isinstance(given, ModelConfig | Mapping):  # a model given directly
                 object.__setattr__(self, role, kind(model=given))
         for name, value in options.checked(type(self), {f.name: getattr(self, f.name) for f in fields(self)}).items():
             object.__setattr__(self, name, value)
@@ -321,24 +335,24 @@ class RunConfig:
 
     @property
     def trial_seed(self) -> int:
-        """Seed of the students that only try options; no other student has it, however many seeds are added."""
+        """Seed of the students trained in tuning trials; no other student has it, however many seeds are added."""
         return self.seed + TRIAL_SEEDS
 
     @classmethod
     def load(cls, path: Path | str) -> RunConfig:
-        """Read a YAML file such as ``config.yaml`` of a run.
+        """Read a YAML file, such as the ``config.yaml`` of a run.
 
         Raises:
-            CmkdError: the file is missing or no YAML, or a field or value is wrong.
+            CmkdError: the file is missing or not valid YAML, or a field or value is wrong.
         """
         return options.build(cls, read_yaml(Path(path), example=EXAMPLE))
 
     def save(self, path: Path | str) -> None:
-        """Write it as YAML, which `load` reads; own modules and data in it are written by name only."""
+        """Write the configuration as YAML, which `load` reads; the user's own models and data are written by name."""
         import yaml
 
         write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as nested dictionaries of plain values, ready for YAML and JSON."""
+        """Return the configuration as nested dictionaries of plain values, ready for YAML and JSON."""
         return dict(options.plain({f.name: getattr(self, f.name) for f in fields(self)}))

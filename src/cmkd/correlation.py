@@ -8,9 +8,9 @@ from cmkd.ops import check_pair, in_float32, standardize
 
 
 def of_unit_scale(x: Tensor) -> Tensor:
-    """Divide each channel ``(n, dim)`` by its root mean square, so that no scale is small beside the `eps` below.
+    """Divide each channel ``(n, dim)`` by its root mean square, so that `eps` below is negligible for every channel.
 
-    Probabilities among a thousand classes have variances near 1e-6. A channel of zeros stays as it is.
+    For example, probabilities over a thousand classes have variances near 1e-6. A channel of zeros stays as it is.
 
     Example:
         >>> import torch

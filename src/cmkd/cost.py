@@ -1,4 +1,4 @@
-"""What a model cost in time: ``cost.json`` in its folder. No result depends on it, so it is in no other file."""
+"""Training time and latency of a model: ``cost.json`` in its folder, apart from the files that results depend on."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ AGAIN = "delete it; the times are then unknown"
 
 @dataclass(frozen=True)
 class _Cost:
-    """Schema of the file."""
+    """Schema of ``cost.json``."""
 
     training_seconds: float | None = None
     latency_seconds: float | None = None
 
 
 def read_cost(folder: Path) -> dict[str, Any]:
-    """Return what a model cost.
+    """Return the training time and latency of a model.
 
     Args:
-        folder: of the model; a run of an older version has no such file in it.
+        folder: folder of the model; runs of older versions have no ``cost.json`` there.
 
     Returns:
-        ``training_seconds``, validation included, and ``latency_seconds`` of one pair; either may be missing.
+        ``training_seconds``, validation included, and ``latency_seconds`` per pair; either may be missing.
 
     Raises:
         CmkdError: the file is damaged.
@@ -42,5 +42,5 @@ def read_cost(folder: Path) -> dict[str, Any]:
 
 
 def add_cost(folder: Path, **seconds: float) -> None:
-    """Write what a model cost, beside what is known already."""
+    """Add times to ``cost.json`` of a model; other entries are kept."""
     write_json(folder / NAME, read_cost(folder) | seconds)

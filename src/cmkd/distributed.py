@@ -1,6 +1,6 @@
 """Statistics of the global batch: a gather with gradient, and batch-norm over all processes on any device.
 
-Both do nothing in a single process, so methods can always call them. The numbers agree with those of one process that
+Both do nothing in a single process, so methods can always call them. The results equal those of a single process that
 holds the whole batch; gathered samples are ordered by rank.
 """
 
@@ -26,17 +26,17 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return the number of this process, below `world_size`."""
+    """Return the rank of this process, from 0 to `world_size` - 1."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def leads() -> bool:
-    """Return whether this process is the first of those that train together, also before they form a group."""
+    """Return whether this process is the first of those that train together, even before the process group exists."""
     return rank() == 0 and launched_first()
 
 
 def anywhere(flag: bool, device: torch.device) -> bool:
-    """Return whether a flag is set in any of the processes that train together; each of them has to ask."""
+    """Return whether a flag is set in any of the processes that train together; all of them must call this."""
     if world_size() == 1:
         return flag
     found = torch.tensor(int(flag), device=device)
@@ -100,7 +100,7 @@ class _Sum(torch.autograd.Function):
 def synchronize_batch_norm(module: nn.Module) -> nn.Module:
     """Let each batch-norm in `module` use the statistics of the global batch in training, and return `module`.
 
-    Torch's ``SyncBatchNorm`` is only for GPUs, and takes the place of a subclass, whatever else that one does.
+    Torch's ``SyncBatchNorm`` works only on GPUs, and replaces a subclass of batch-norm together with its own behavior.
     """
     for norm in module.modules():
         if isinstance(norm, _BatchNorm):
@@ -108,7 +108,7 @@ def synchronize_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # it cannot compile a sum over processes that has a gradient
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch.compile cannot compile a differentiable all-reduce
 def _forward(forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     with _GlobalBatchNorm():
         return forward(*inputs)
@@ -121,7 +121,7 @@ class _GlobalBatchNorm(TorchFunctionMode):
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # what any function of torch returns
+    ) -> Any:  # noqa: ANN401  # the result of any torch function
         return (_batch_norm if func is F.batch_norm else func)(*args, **kwargs or {})
 
 

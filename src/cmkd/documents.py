@@ -1,4 +1,4 @@
-"""JSON and YAML from files that anyone may have edited or damaged: bounded, strict, and refused in one line.
+"""Read JSON and YAML files that anyone may have edited or damaged: with size limits, strict, and with one-line errors.
 
 The names of the files in a run's folder are here too, since several packages write or read them.
 """
@@ -17,23 +17,23 @@ from cmkd.options import build
 T = TypeVar("T")
 
 SETTINGS = "settings.json"
-"""What was asked for; a folder that holds it is of a run."""
+"""File with the settings of a run; its presence marks a folder as that of a run."""
 RESULTS = "results.json"
-"""All models that are finished."""
+"""File with the results of all finished models of a run."""
 RESULT = "result.json"
-"""One model, in its folder; written last, as it says that the model is finished."""
+"""File with the results of one model, in its folder; written last, because its presence marks the model as finished."""
 BEST = "best.safetensors"
-"""The model that a training chose, in its folder."""
+"""File of the model selected by a training, in its folder."""
 HISTORY = "history.csv"
-"""The measurements of a training, in its folder."""
+"""File with the measurements of a training, in its folder."""
 TEST = "test.parquet"
-"""The predictions on the test pairs, in the model's folder; those on another split are named by it."""
+"""File with the predictions on the test pairs, in the model's folder; other splits have files of their own names."""
 JSON_BYTES = 32 * 2**20
 """Largest JSON file that is read. In memory it may become twenty times as large."""
 YAML_BYTES = 32 * 2**10
-"""Largest YAML file that is read: what its parser reads in about a second."""
+"""Largest YAML file that is read: its parser takes about a second for it."""
 YAML_DEPTH = 50
-"""Lists and mappings of YAML inside each other."""
+"""Largest nesting depth of lists and mappings in YAML."""
 
 
 def read_json(path: Path, *, fix: str = "restore it from a copy") -> dict[str, Any]:
@@ -41,10 +41,10 @@ def read_json(path: Path, *, fix: str = "restore it from a copy") -> dict[str, A
 
     Args:
         path: the file.
-        fix: what to do if it is damaged, for the message.
+        fix: how the user can fix a damaged file, for the message.
 
     Raises:
-        CmkdError: it is missing, too large, or no JSON object; NaN, infinite numbers and a repeated name are refused.
+        CmkdError: the file is missing, too large, or not a JSON object, or contains NaN, infinity or a repeated name.
 
     Example:
         >>> import tempfile
@@ -65,7 +65,7 @@ def parse_json(text: str | bytes, what: str, *, fix: str) -> dict[str, Any]:
         _check_characters(content)
     except RecursionError:
         raise CmkdError(f"{what} is damaged (nested too deeply): {fix}") from None
-    except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
+    except ValueError as error:  # invalid JSON or UTF-8, or an integer of thousands of digits
         raise CmkdError(f"{what} is damaged ({str(error)[:120]}): {fix}") from error
     if not isinstance(content, dict):
         raise CmkdError(f"{what} is damaged (it does not hold names and values): {fix}")
@@ -76,13 +76,13 @@ def record(cls: type[T], values: Mapping[str, Any], what: str, *, fix: str) -> T
     """Make a dataclass from a part of a document, checking the types of its fields; other names are ignored.
 
     Args:
-        cls: the dataclass, which is the schema.
-        values: the part.
-        what: the file, for messages.
-        fix: what to do if a value is wrong, for messages.
+        cls: the dataclass, which serves as the schema.
+        values: names and values of this part of the document.
+        what: name of the file, for messages.
+        fix: how the user can fix a wrong value, for messages.
 
     Raises:
-        CmkdError: a field is missing or has a value of another type; the line names the file and the key.
+        CmkdError: a field is missing or has a value of the wrong type; the message names the file and the key.
 
     Example:
         >>> from dataclasses import dataclass
@@ -101,14 +101,14 @@ def record(cls: type[T], values: Mapping[str, Any], what: str, *, fix: str) -> T
 
 
 def read_yaml(path: Path, *, example: str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping, without aliases: a few lines of them can stand for gigabytes.
+    """Read a YAML file that holds a mapping; aliases are refused, because a few lines of them can expand to gigabytes.
 
     Args:
         path: the file.
-        example: a line of such a file, for messages.
+        example: example line of such a file, for messages.
 
     Raises:
-        CmkdError: it is missing, too large, or something else; a repeated name is refused.
+        CmkdError: the file is missing, too large, or not a YAML mapping, or contains an alias or a repeated name.
     """
     import yaml
 
@@ -119,7 +119,7 @@ def read_yaml(path: Path, *, example: str) -> dict[str, Any]:
     except CmkdError:
         raise
     except (ValueError, LookupError, AttributeError, TypeError, yaml.YAMLError) as error:
-        # no UTF-8, a date such as 2026-99-99, or a value that does not fit its tag, such as !!bool x
+        # invalid UTF-8, a date such as 2026-99-99, or a value that does not fit its tag, such as !!bool x
         raise CmkdError(f"{what}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise CmkdError(f"'{path}' holds no options; {fix}")
@@ -127,7 +127,7 @@ def read_yaml(path: Path, *, example: str) -> dict[str, Any]:
 
 
 @cache
-def _loader() -> Any:  # noqa: ANN401  # a class of yaml, which is imported when it is needed
+def _loader() -> Any:  # noqa: ANN401  # a class of yaml, which is imported only when needed
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -169,7 +169,7 @@ def _content(path: Path, most: int, fix: str) -> bytes:
 
 
 def _check_characters(content: object) -> None:
-    r"""Raise UnicodeEncodeError, a ValueError, where half of a character such as ``\ud800`` stands in a text."""
+    r"""Raise UnicodeEncodeError (a ValueError) if a text contains a lone surrogate such as ``\ud800``."""
     json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
 
 

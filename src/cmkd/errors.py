@@ -1,4 +1,4 @@
-"""The one error and the one warning that users are meant to read."""
+"""The errors and the warning that are written for users to read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-# control characters, line breaks, marks that reverse a line, and bytes of file names that are no UTF-8
+# control characters, line breaks, bidirectional marks, and bytes of file names that are not valid UTF-8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_REASON = 300
-"""Characters of what a library says of a failure; some print a page."""
+"""Largest number of characters quoted from a library's error message; some messages fill a page."""
 _OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _OF_THE_SYSTEM |= {getattr(errno, name) for name in ("ESTALE", "ETIMEDOUT") if hasattr(errno, name)}
 
 
 class CmkdError(ValueError):
-    """Bad input from outside: one line that says what is wrong and how to fix it.
+    """Invalid input from outside: one line that says what is wrong and how to fix it.
 
     The command line prints it as ``cmkd: error: ...`` and exits with 2. It is a ``ValueError``, so library users may
     catch either.
@@ -25,26 +25,26 @@ class CmkdError(ValueError):
 
 
 class DivergedError(CmkdError):
-    """A training whose loss or weights are not finite: its options are to blame, not the machine."""
+    """The loss or the weights of a training became NaN or infinite: the cause is its options, not the machine."""
 
 
 class DiedError(CmkdError):
-    """A process was killed: the machine is to blame, and the same command may go on."""
+    """A process was killed: the cause is the machine, and repeating the command may succeed."""
 
 
 class IncompleteError(CmkdError):
-    """Some of many inputs failed, and the rest is done: a line for each, or one with their number and report.
+    """Some of many inputs failed, and the others are done: one line for each failure, or their number and a report.
 
     The command line prints it and exits with 3.
     """
 
 
 class CmkdWarning(UserWarning):
-    """A doubt that stops nothing; the command line prints it as ``cmkd: warning: ...``."""
+    """A possible problem that does not stop the program; printed as ``cmkd: warning: ...`` on the command line."""
 
 
 def one_line(text: str) -> str:
-    r"""Return a text without line breaks and codes that would steer a terminal; both are written out.
+    r"""Return a text with line breaks and terminal control codes replaced by their escape sequences.
 
     Example:
         >>> print(one_line("a\nb\x1b[31m"))
@@ -54,16 +54,16 @@ def one_line(text: str) -> str:
 
 
 def has_control(text: str) -> bool:
-    """Whether a text holds a line break, another control character, or bytes of a file name that are no UTF-8."""
+    """Return whether a text holds a line break, another control character, or file-name bytes that are not UTF-8."""
     return _CONTROL.search(text) is not None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:
-    """Build the error for a name that is not in a list, with the nearest valid names.
+    """Build the error for an unknown name, with the nearest valid name.
 
     Args:
-        kind: what the name should name, such as ``"method"``.
-        name: what was given.
+        kind: kind of thing that is named, such as ``"method"``.
+        name: the unknown name.
         known: the valid names.
 
     Example:
@@ -72,13 +72,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CmkdError:
     """
     names = sorted(known)
     by_case = {one.lower(): one for one in names}
-    close = get_close_matches(str(name).lower(), by_case, n=1, cutoff=0.45)  # a key of YAML may be anything
+    close = get_close_matches(str(name).lower(), by_case, n=1, cutoff=0.45)  # a YAML key may be of any type
     hint = f" did you mean '{by_case[close[0]]}'?" if close else ""
     return CmkdError(f"unknown {kind} '{name}':{hint} Known: {', '.join(names) or 'none'}")
 
 
 def no_column(path: object, name: str, header: Iterable[str]) -> CmkdError:
-    """Build the error for a table without a column, with the columns that it has.
+    """Build the error for a missing column of a table, with the columns that exist.
 
     Example:
         >>> str(no_column("pairs.csv", "label", ["id", " Label"]))
@@ -91,7 +91,7 @@ def no_column(path: object, name: str, header: Iterable[str]) -> CmkdError:
 
 
 def not_let(path: object, error: BaseException) -> CmkdError | None:
-    """Return the error for a file that the system does not let us read, None if its content may be to blame.
+    """Return the error for a file that the operating system cannot read; None if the content may be the cause.
 
     Example:
         >>> str(not_let("1.png", PermissionError(13, "Permission denied")))
@@ -106,13 +106,13 @@ def not_let(path: object, error: BaseException) -> CmkdError | None:
 
 @contextmanager
 def in_one_line(doing: str) -> Iterator[None]:
-    r"""Turn whatever code of the user's own, or a library, raises inside the block into one line.
+    r"""Turn any exception raised in the block, by the user's own code or by a library, into a one-line error.
 
     Args:
-        doing: what failed, such as ``"Radar cannot be built"``.
+        doing: description of the failure, such as ``"Radar cannot be built"``.
 
     Raises:
-        CmkdError: the block raised an exception; one that is a `CmkdError` already passes.
+        CmkdError: the block raised an exception; a `CmkdError` passes unchanged.
 
     Example:
         >>> with in_one_line("Radar cannot be built"):
@@ -132,11 +132,11 @@ def in_one_line(doing: str) -> Iterator[None]:
 
 @contextmanager
 def needs_extra(extra: str, feature: str) -> Iterator[None]:
-    """Turn a failed import inside the block into one line that names the extra to install.
+    """Turn a failed import in the block into a one-line error that names the extra to install.
 
     Args:
         extra: name of the optional dependency group of cmkd.
-        feature: what needs it.
+        feature: the feature that needs the extra, for the message.
 
     Raises:
         CmkdError: a package is missing or does not load.

@@ -1,8 +1,8 @@
 """A scikit-learn classifier that learns from pairs and predicts from the poor modality alone.
 
-It trains by a run, as a user does, so it sits above `cmkd.experiment` and not with the tools of `cmkd.deploy`. `fit`
-alone imports Lightning, and drops its warning filter: processes that scikit-learn starts get the filters before this
-package is imported, and so would import Lightning too early (see `cmkd._torchvision`).
+It trains through a run, as a user does, so it sits above `cmkd.experiment` and not with the tools of `cmkd.deploy`.
+Only `fit` imports Lightning, and it removes the warning filter that Lightning adds: scikit-learn passes the filters to
+its worker processes before they import this package, so they would import Lightning too early (`cmkd._torchvision`).
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from cmkd.types import Kind
 
 
 class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """A run behind the interface of scikit-learn: `fit` trains a teacher and students, and keeps the recommended one.
+    """A run with the interface of scikit-learn: `fit` trains a teacher and students, and keeps the recommended student.
 
-    Pairs are a DataFrame of two columns, first the rich modality and then the poor one, named as the modalities. A cell
-    is an array or the path of a file; an image is ``(channels, height, width)``. At prediction the poor column is
-    enough, and so is anything that `cmkd.deploy.student.Student.predict` takes.
+    Pairs are a DataFrame of two columns named after the modalities, first the rich one and then the poor one. A cell
+    is an array or the path of a file; an image is ``(channels, height, width)``. Prediction needs only the poor column,
+    and also takes any input of `cmkd.deploy.student.Student.predict`.
 
     Args:
-        method: expression of a method, or several by comma, of which validation chooses one.
-        seeds: students for each method; validation chooses one.
-        preset: as in `RunConfig`.
-        epochs: as in `RunConfig`.
-        teacher: as in `RunConfig`: a model, or a dict of the fields of `TeacherConfig`.
-        student: as in `RunConfig`: a model, or a dict of the fields of `StudentConfig`.
-        kinds: modality -> kind. By default an array of one axis is a vector, and one of two or three is an image.
-        fractions: of the pairs of `fit`, to train with, to validate and calibrate with, and to test with. The test
-            pairs serve the report in `out` alone.
+        method: expression of a method, or several separated by commas, of which validation chooses one.
+        seeds: number of students per method; validation chooses one.
+        preset: length of each training, as in `RunConfig`.
+        epochs: largest number of epochs, as in `RunConfig`.
+        teacher: a model, or a dict of the fields of `TeacherConfig`, as in `RunConfig`.
+        student: a model, or a dict of the fields of `StudentConfig`, as in `RunConfig`.
+        kinds: modality -> kind. By default an array with one axis is a vector, and one with two or three is an image.
+        fractions: fractions of the pairs used for training, for validation and calibration, and for test. The test
+            pairs are used only for the report in `out`.
         out: folder of the run, which must be new; by default a temporary one, which is removed.
         options: other fields of `RunConfig`, such as ``{"min_precision": 0.95, "trainer": {"batch_size": 32}}``.
-        random_state: seed of the split and the run, or numpy's generator; None draws a seed.
+        random_state: seed of the split and the run, or a NumPy ``RandomState``; None draws a seed.
 
     Attributes:
         classes_: the labels, in the order of the probabilities.
         student_: the recommended `Student`, with calibration and reject option.
-        results_: what ``results.json`` of the run holds.
+        results_: the content of the run's ``results.json``.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -101,13 +101,13 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: the pairs.
-            y: ``(n,)`` their labels, strings or whole numbers.
-            groups: ``(n,)`` what must not be on both sides of the split, such as the vessel of a picture; a missing one
-                (None, NaN, an empty text) for a pair on its own.
+            y: ``(n,)`` labels of the pairs, strings or integers.
+            groups: ``(n,)`` groups that must not be split over train, validation and test, such as the vessel in a
+                picture; None, NaN or an empty text for a pair without a group.
 
         Raises:
-            CmkdError: anything wrong with the pairs, the labels, an option or the folder, in one line.
-            ValueError: pairs, labels and groups differ in number, from scikit-learn.
+            CmkdError: the pairs, the labels, an option or the folder are invalid.
+            ValueError: pairs, labels and groups differ in number (raised by scikit-learn).
         """
         classes, target = _labels(X, y, groups)
         for name in ("kinds", "options"):
@@ -117,7 +117,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         number = isinstance(self.random_state, int | np.integer)
         seed = int(self.random_state if number else check_random_state(self.random_state).randint(2**30))  # type: ignore[arg-type]
         names = None if groups is None else [plain_text(group) for group in groups]
-        with self._folder() as out, warnings.catch_warnings():  # drops Lightning's filter
+        with self._folder() as out, warnings.catch_warnings():  # removes Lightning's filter
             from cmkd.experiment import Experiment
             from cmkd.experiment.resolve import check_methods
 
@@ -141,7 +141,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise CmkdError(f"'{out}' already holds a run: use a new out for each fit, or leave it out") from None
             results = Experiment(replace(config, data=pack), page=self.out is not None).run()
             student = load_student(out)
-        # together and last, so that a call that fails leaves an earlier one whole
+        # assigned together and last, so that a failed call leaves the results of an earlier one intact
         self.classes_, self.poor_, self.results_, self.student_ = classes, poor, results, student
         return self
 
@@ -152,9 +152,9 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: pairs, their poor column, or what `cmkd.deploy.student.Student.predict` takes.
 
         Raises:
-            CmkdError: what is no sample of the poor modality.
+            CmkdError: an input is not a sample of the poor modality.
         """
-        probabilities = self.predict_proba(X)  # first, because it says what is not fitted
+        probabilities = self.predict_proba(X)  # first, because it raises if `fit` was not called
         found: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         return found
 
@@ -196,7 +196,7 @@ class DistilledClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Rows:
-    """The pairs as a map-style data set; no modality can be named as its other keys are."""
+    """The pairs as a map-style data set; its other keys begin with a dot, so no modality has the same name."""
 
     pairs: pd.DataFrame
     labels: NDArray[np.int64]
@@ -219,15 +219,15 @@ class _Rows:
 
 
 def _given(cell: object) -> bool:
-    """Whether a cell holds a sample or its path; a missing modality is None or NaN."""
-    return isinstance(cell, str | Path) or np.ndim(cell) > 0  # type: ignore[arg-type]  # of any object
+    """Return whether a cell holds a sample or its path; a missing modality is None or NaN."""
+    return isinstance(cell, str | Path) or np.ndim(cell) > 0  # type: ignore[arg-type]  # it accepts any object
 
 
 def _labels(pairs: object, y: object, groups: object) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the classes, and the class of each pair.
+    """Return the classes, and the class index of each pair.
 
     Raises:
-        CmkdError: pairs or labels of another form.
+        CmkdError: the pairs or labels have the wrong form.
     """
     if not isinstance(pairs, pd.DataFrame) or pairs.shape[1] != 2:
         got = f"{pairs.shape[1]} columns" if isinstance(pairs, pd.DataFrame) else type(pairs).__name__

@@ -1,6 +1,6 @@
 """The small language of the command line: ``name``, ``name(key=value)``, ``0.5*kd+ds(independence_weight=10)``.
 
-Methods and data sets with options are written the way one would call them in Python. Nothing is evaluated but literals.
+Methods and data sets with options are written like calls in Python. Only literals are evaluated.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from cmkd.errors import CmkdError
 
 _OWN = "own__"
-"""What a reference is an attribute of, for Python's parser."""
+"""Name whose attribute a reference ``package.module:Name`` becomes, so that Python's parser can read it."""
 _REFERENCE = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)""")
-"""Quoted text, or a reference; one that starts within a word would take quadratic time to rule out."""
+"""Quoted text, or a reference that does not start within a word (ruling those out would take quadratic time)."""
 Literal = int | float | str | bool | None | list["Literal"] | tuple["Literal", ...]
 
 
@@ -25,9 +25,9 @@ class Call:
     """A name with keyword options and a weight.
 
     Args:
-        name: what is called.
+        name: name of the method, data set or encoder.
         options: keyword -> literal value.
-        weight: the factor in front, in a sum.
+        weight: factor of the call in a sum.
     """
 
     name: str
@@ -39,11 +39,11 @@ def parse_sum(text: str) -> list[Call]:
     """Parse a weighted sum of calls.
 
     Args:
-        text: such as ``"kd(temperature=2)+0.5*ds"``. Bare words on the right of ``=`` are read as strings. A name may
-            be that of a class of the user's own, ``package.module:Name``.
+        text: a sum such as ``"kd(temperature=2)+0.5*ds"``. Bare words on the right of ``=`` are read as strings. The
+            user's own class is named as ``package.module:Name``.
 
     Raises:
-        CmkdError: where the text is anything else.
+        CmkdError: the text is not such a sum.
 
     Example:
         >>> for call in parse_sum("kd(temperature=2) + 0.5*ds(reference=teacher)"):
@@ -54,7 +54,7 @@ def parse_sum(text: str) -> list[Call]:
         Call(name='mine.losses:Hint', options={'weight': 2}, weight=1.0)
     """
     try:
-        with warnings.catch_warnings():  # Python's of text such as "1or", which is refused below
+        with warnings.catch_warnings():  # Python's warnings about text such as "1or", which is refused below
             warnings.simplefilter("ignore")
             tree = ast.parse(_REFERENCE.sub(_dotted, text.strip()), mode="eval").body
         return _terms(tree)
@@ -125,13 +125,13 @@ def _terms(node: ast.expr) -> list[Call]:
 
 
 def _dotted(found: re.Match[str]) -> str:
-    """Return a reference as an attribute of `_OWN`, which Python can parse; quoted text as it is."""
+    """Return a reference as an attribute of `_OWN`, which Python can parse; quoted text is returned unchanged."""
     module, name = found["module"], found["name"]
     return found[0] if module is None else f"{_OWN}.{module}.{name}"
 
 
 def _name(node: ast.expr) -> str:
-    """Return a name, with dots where it has a tag of weights (timm's), or a reference."""
+    """Return a name, which may contain dots (timm's weight tags), or a reference."""
     name = ast.unparse(node)
     if not re.fullmatch(r"[\w.]+", name):
         raise ValueError

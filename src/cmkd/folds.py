@@ -1,4 +1,4 @@
-"""Folds of a cross-validation, stratified by class, with every group in one of them."""
+"""Folds of a cross-validation, stratified by class; all samples of a group are in the same fold."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def stratified_folds(
 
     Args:
         labels: ``(n,)`` classes.
-        groups: ``(n,)``, such as vessels, scenes or people; None where every sample stands for itself.
-        folds: at most as many as there are groups, and samples of the largest class.
-        seed: determines the folds.
+        groups: ``(n,)`` group of each sample, such as its vessel, scene or person; None if samples are independent.
+        folds: number of folds, at most the number of groups and the number of samples of the largest class.
+        seed: random seed of the folds.
 
     Example:
         >>> groups = np.repeat(np.arange(4), 3)

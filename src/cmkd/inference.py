@@ -1,4 +1,4 @@
-"""The one evaluation loop: a model in eval mode over rows of a pack, batch by batch."""
+"""The evaluation loop: run a model in eval mode over rows of a pack, batch by batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def outputs(
         model: the model.
         pack: the pairs.
         rows: positions in the pack, ``(n,)`` int64.
-        modalities: names of what it reads, one of `Model.subsets`; by default the first.
+        modalities: names of the input modalities, one of `Model.subsets`; by default the first.
         batch_size: pairs per batch.
         device: the device of the model and of the outputs.
     """
@@ -57,7 +57,7 @@ def operations(model: Model, pack: Pack) -> int:
 
 
 def latency(model: Model, pack: Pack, *, device: torch.device | str = "cpu") -> float:
-    """Return the seconds that a model takes for one pair in memory, the median of 20 after two that do not count.
+    """Return the seconds that a model takes for one pair in memory: the median of 20 runs after 2 warm-up runs.
 
     The model is moved to `device` and left in eval mode there.
     """
@@ -68,7 +68,7 @@ def latency(model: Model, pack: Pack, *, device: torch.device | str = "cpu") -> 
     with torch.inference_mode():
         for _ in range(22):
             start = time.perf_counter()
-            model.classify(batch.inputs, batch.present).logits.cpu()  # which waits for the device
+            model.classify(batch.inputs, batch.present).logits.cpu()  # waits for the device
             seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[2:]))
 
@@ -82,7 +82,7 @@ def predict(
     batch_size: int = 512,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """Return the logits ``(n, classes)``, float32, of the pairs at `rows`; arguments as in `outputs`."""
+    """Return the float32 logits ``(n, classes)`` of the pairs at `rows`; arguments as in `outputs`."""
     found = outputs(model, pack, rows, modalities=modalities, batch_size=batch_size, device=device)
     parts = [output.logits.float().cpu() for output in found]
     return torch.cat(parts).numpy() if parts else np.zeros((0, model.spec.classes), dtype=np.float32)

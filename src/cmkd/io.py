@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, JSON, checksums, and locks that end with their process."""
+"""Files: atomic writes, JSON, checksums, and locks that are released when their process ends."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ except ImportError:  # pragma: no cover  # Windows has no advisory locks, so two
     fcntl = None  # type: ignore[assignment]
 
 CHUNK_BYTES = 8 * 2**20
-"""Bytes of a chunk of pairs, where a data set is read or written in chunks."""
+"""Size in bytes of a chunk of pairs, for data sets that are read or written in chunks."""
 PIECE_BYTES = 2**20
 """Bytes read at a time in a pass over a whole file."""
 STALE_SECONDS = 3600.0
-"""Age from which a temporary folder counts as left behind, where the file system has no locks to tell."""
+"""Age in seconds from which a temporary folder counts as left behind, on file systems without locks."""
 _RANDOM_BYTES = 6
 _ENDING = "[0-9a-f]" * 2 * _RANDOM_BYTES + ".tmp"
 """Pattern of the end of a temporary folder's name."""
 LONGEST_NAME = 220
-"""Bytes of a file's name to which a temporary one may add, as file systems allow 255."""
+"""Longest file name in bytes from which a temporary name is made; file systems allow 255 for the temporary name."""
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it durably if the block succeeds.
 
-    A reader, or a crash at any time, sees the old file or the new one, never a part.
+    Readers see either the old file or the new one, never a part, even after a crash at any time.
 
     Example:
         >>> import tempfile
@@ -53,7 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     with staged(path) as temporary:
         yield temporary
-        temporary.chmod(temporary.parent.stat().st_mode & 0o666)  # safetensors' are private, whatever the umask
+        temporary.chmod(temporary.parent.stat().st_mode & 0o666)  # safetensors makes private files, whatever the umask
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -62,10 +62,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a hidden folder beside `path`, which is removed with what is left in it.
+    """Yield a path of the same name in a hidden folder beside `path`; the folder is removed when the block ends.
 
-    A folder, since libraries write files of their own beside the one that they are asked for. It is locked, and the
-    next writer of `path` removes those of killed processes.
+    It is a folder, because libraries may write other files beside the requested one. The folder is locked, and the
+    next writer of `path` removes the folders that killed processes left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path)
@@ -73,7 +73,7 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
     except OSError as error:
-        # a disk that is full, say: the system names no file, or the hidden one; an error of a library keeps its text
+        # for example, the disk is full: the system names no file, or the hidden one; a library's error keeps its text
         if error.errno and (error.filename is None or str(error.filename).startswith(str(folder))):
             error.filename = str(path)
         raise
@@ -93,7 +93,7 @@ def claim(path: Path) -> tuple[Path, int]:
         folder = temporary_sibling(path)
         try:
             folder.mkdir()
-        except OSError as error:  # the folder of the path cannot be written, say
+        except OSError as error:  # for example, the folder of the path is not writable
             error.filename = str(path)
             raise
         try:
@@ -109,7 +109,7 @@ def claim(path: Path) -> tuple[Path, int]:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """Return a hidden, unused name beside `path`, ``.NAME.<random>.tmp``, as `remove_stale` knows it."""
+    """Return a hidden, unused name beside `path`, ``.NAME.<random>.tmp``, the form that `remove_stale` recognizes."""
     name = path.name if len(path.name.encode()) <= LONGEST_NAME else checksum([path.name.encode()])[:16]
     return path.with_name(f".{name}.{secrets.token_hex(_RANDOM_BYTES)}.tmp")
 
@@ -129,7 +129,7 @@ def write_json(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all.
 
     Raises:
-        ValueError: a number is NaN or infinite, which JSON cannot hold; what is not known is None.
+        ValueError: a number is NaN or infinite, which JSON cannot hold; use None for unknown values.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -157,7 +157,7 @@ def pieces(path: Path, length: int | None = None) -> Iterator[bytes]:
 
 @contextmanager
 def parquet_file(path: Path) -> Iterator[ParquetFile]:
-    """Open a Parquet file. It is opened for pyarrow, which takes a path such as ``runs:1/test.parquet`` for a URI."""
+    """Open a Parquet file; pyarrow gets an open file, because it would read ``runs:1/test.parquet`` as a URI."""
     from pyarrow.parquet import ParquetFile
 
     with path.open("rb") as opened, ParquetFile(opened) as file:
@@ -171,8 +171,8 @@ def checksum(
 
     Args:
         content: a file, or the bytes in pieces.
-        algorithm: as `hashlib` names it.
-        length: of a file, the number of its first bytes to read; all by default.
+        algorithm: name of the algorithm in `hashlib`.
+        length: number of bytes to read from the start of a file; by default all.
 
     Example:
         >>> checksum([b"a", b"b"])[:8], checksum([b"ab"], algorithm="md5")[:8]
@@ -185,11 +185,11 @@ def checksum(
 
 
 def files_below(folder: Path, *, above: Set[tuple[int, int]] = frozenset()) -> list[Path]:
-    """Return all files below a folder in the order of their paths, those behind links to folders too.
+    """Return all files below a folder, sorted by path; links to folders are followed.
 
     Args:
-        folder: an existing one.
-        above: device and number of the folders that it is in; a link to one of them, a loop, is not followed.
+        folder: an existing folder.
+        above: device and inode numbers of its parent folders; links back to them (loops) are not followed.
     """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
@@ -205,10 +205,10 @@ def lock(path: Path, *, wait: bool = False, shared: bool = False) -> int | None:
     Args:
         path: an existing folder, or a file that is created if it is missing.
         wait: wait for the lock instead of returning None.
-        shared: let others hold a shared lock of it too.
+        shared: take a shared lock, which other processes may hold at the same time.
 
     Returns:
-        A descriptor; -1 where the file system has no locks; None if another process holds the lock.
+        A descriptor; -1 if the file system has no locks; None if another process holds the lock.
     """
     if fcntl is None:  # pragma: no cover  # Windows
         return -1
@@ -229,7 +229,7 @@ def _locked_descriptor(descriptor: int, wait: bool = False, shared: bool = False
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False, shared: bool = False) -> Iterator[bool]:
-    """Hold the lock of `lock` in a block; yields False, without it, if another process holds it."""
+    """Hold a lock (see `lock`) during a block; yield False, without the lock, if another process holds it."""
     descriptor = lock(path, wait=wait, shared=shared)
     try:
         yield descriptor is not None
@@ -239,13 +239,13 @@ def locked(path: Path, *, wait: bool = False, shared: bool = False) -> Iterator[
 
 
 def remove_stale(destination: Path) -> None:
-    """Remove what killed writers of `destination` left beside it."""
+    """Remove the temporary folders that killed writers of `destination` left beside it."""
     start = temporary_sibling(destination).name[: -2 * _RANDOM_BYTES - len(".tmp")]
     _remove_unlocked(destination.parent.glob(glob.escape(start) + _ENDING))
 
 
 def remove_all_stale(folder: Path) -> None:
-    """Remove what killed writers left anywhere in a folder: folders named as `temporary_sibling` does, nothing else."""
+    """Remove the temporary folders (see `temporary_sibling`) that killed writers left anywhere in a folder."""
     _remove_unlocked(folder.rglob(f".?*.{_ENDING}"))
 
 
@@ -271,17 +271,17 @@ def _lock_folder(folder: Path) -> int | None:
 
 
 def expanded(text: str) -> Path:
-    """Return a path with ``~`` or ``~name`` at its start as the user's home; a name of no user stays.
+    """Return a path with a leading ``~`` or ``~name`` replaced by the home folder; ``~`` with an unknown name stays.
 
     Example:
         >>> str(expanded("~$ship.tif"))
         '~$ship.tif'
     """
-    return Path(os.path.expanduser(text))  # Path.expanduser raises for a name of no user
+    return Path(os.path.expanduser(text))  # Path.expanduser raises for an unknown user
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be made again: ``CMKD_CACHE``, or ``cmkd`` in the user's cache folder."""
+    """Return the cache folder, whose content can be recreated: ``CMKD_CACHE``, or ``cmkd`` in the user's cache."""
     if os.environ.get("CMKD_CACHE"):
         return expanded(os.environ["CMKD_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
@@ -289,10 +289,10 @@ def cache_folder() -> Path:
 
 
 def writable_cache(*names: str) -> Path:
-    """Return a place in the `cache_folder`.
+    """Return a path in the `cache_folder`.
 
     Raises:
-        CmkdError: nothing can be written there.
+        CmkdError: the path is not writable.
     """
     place = cache_folder().joinpath(*names)
     there = next((path for path in (place, *place.parents) if path.exists()), place)

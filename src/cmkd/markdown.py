@@ -1,4 +1,4 @@
-"""Text of users in Markdown: names and titles that show as they stand, whatever is in them."""
+"""Users' text in Markdown: names and titles are shown exactly as written, whatever characters they contain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BARE_PIPE = re.compile(r"(?<!\\)((?:\\\\)*)\|")
 
 
 def escape(text: str) -> str:
-    r"""Return plain text as one line of Markdown that shows it: no link, markup, tag or cell begins in it.
+    r"""Return plain text as one line of Markdown that shows it unchanged: links, markup, tags and cells are escaped.
 
     Example:
         >>> print(escape("a|b <img> [x](y)\n# `c` d_e"))
@@ -27,7 +27,7 @@ def escape(text: str) -> str:
 
 
 def address(text: str) -> str:
-    r"""Return an address of the web as it stands, for readers to follow, and any other text escaped.
+    r"""Return a web address unchanged, so that readers can follow it, and any other text escaped.
 
     Example:
         >>> print(address("https://host/~a_b?c&d"), address("https://host/[x](y)"))
@@ -37,7 +37,7 @@ def address(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as one line of code, also if it holds backticks.
+    """Return text as one line of inline code, even if it contains backticks.
 
     Example:
         >>> print(code("kd"), code("a`b"))
@@ -48,18 +48,18 @@ def code(text: str) -> str:
 
 
 def fenced(text: str, language: str = "") -> str:
-    """Return lines of code that nothing in them can end."""
+    """Return text as a fenced code block whose fence is longer than any run of backticks in the text."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int | None = None) -> str:
-    r"""Return a table of cells of Markdown; a bare ``|`` or a line break in one does not end the cell.
+    r"""Return a Markdown table; a bare ``|`` or a line break in a cell does not end the cell.
 
     Args:
-        header: a cell per column.
-        rows: a cell per column each.
-        left: number of columns that are left-aligned, the others right-aligned; by default all.
+        header: one cell per column.
+        rows: rows of one cell per column.
+        left: number of left-aligned columns, by default all; the others are right-aligned.
 
     Example:
         >>> print(table(["class", "pairs"], [["a|b", 3]], left=1))

@@ -1,4 +1,4 @@
-"""Nested mappings, such as configurations: merged, filled, compared, and reduced to what is not default."""
+"""Nested mappings, such as configurations: merge, fill and compare them, and extract non-default values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def beyond(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 
 def filled(values: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return a nested mapping in whose texts each name in braces has become the text of that name.
+    """Return a nested mapping with each name in braces, in its texts, replaced by the text given for that name.
 
     Example:
         >>> filled({"teacher": {"checkpoint": "{data}/best.safetensors", "views": 4}}, {"data": "ships"})
@@ -59,11 +59,10 @@ def differences(old: object, new: object, defaults: object = None, path: str = "
     """Return the values that differ, in the order of their names: name -> ``old, now new``.
 
     Args:
-        old: a value, or a nested mapping.
-        new: the same.
-        defaults: what a name stands for that `old` lacks, as a configuration does that was written before there was
-            such an option.
-        path: name of the whole.
+        old: earlier value, or nested mapping.
+        new: current value, or nested mapping.
+        defaults: values of names that `old` lacks, such as options that did not exist when `old` was written.
+        path: dotted name of the value or mapping; empty for a whole document.
 
     Example:
         >>> differences({"teacher": {"size": 16}, "seed": 0}, {"teacher": {"size": 24}, "seed": 1})

@@ -14,13 +14,13 @@ from cmkd.errors import CmkdError
 
 Arguments = ParamSpec("Arguments")
 CONSTANT = 1e-6
-"""Spread of values, in multiples of their size, below which they differ by rounding only."""
+"""Relative spread of values below which they are constant up to rounding."""
 
 
 def in_float32(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """Decorate a loss with matrix products, so that autocast does not compute them in half precision.
+    """Decorate a loss so that autocast does not compute its matrix products in half precision.
 
-    Autocast also casts wide operands of a product; `at_least_float32` alone does not prevent that.
+    Autocast casts float32 operands of a product too, so `at_least_float32` alone is not enough.
     """
 
     @wraps(loss)
@@ -39,7 +39,7 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """Return the type of sums on a device: float64, or float32 on an Apple GPU, which has no wider one.
+    """Return the widest floating-point type of a device: float64, or float32 on an Apple GPU.
 
     Example:
         >>> widest(torch.device("cpu")), widest(torch.device("mps"))
@@ -49,12 +49,12 @@ def widest(device: torch.device) -> torch.dtype:
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """Return a tensor in float64; that of an Apple GPU, which has none, on the CPU."""
+    """Return a tensor in float64; a tensor of an Apple GPU, which has no float64, is moved to the CPU."""
     return (x if widest(x.device) == torch.float64 else x.cpu()).double()
 
 
 def upload(drawn: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device, without waiting until a GPU has done its work."""
+    """Copy a tensor from the CPU to a device, without waiting for pending work of a GPU."""
     if device.type != "cuda":
         return drawn.to(device)
     return drawn.pin_memory().to(device, non_blocking=True)
@@ -69,7 +69,7 @@ def check_pair(student: Tensor, teacher: Tensor, *, same_shape: bool = False) ->
         same_shape: whether all other dimensions must agree too.
 
     Raises:
-        CmkdError: with the shapes seen.
+        CmkdError: the batch sizes, or with `same_shape` the shapes, differ.
     """
     if student.shape[:1] != teacher.shape[:1]:
         raise CmkdError(
@@ -102,9 +102,9 @@ def standardize(x: Tensor, *, dim: int = 0, eps: float = 1e-5, over: Tensor | No
 
     Args:
         x: any shape.
-        dim: dimension over which the statistics are taken.
-        eps: added to the variance.
-        over: the statistics are those of this tensor, such as the samples of all processes; by default of `x`.
+        dim: dimension over which the statistics are computed.
+        eps: constant added to the variance.
+        over: tensor from which the statistics are computed, such as the samples of all processes; by default `x`.
     """
     mean = (x if over is None else over).mean(dim=dim, keepdim=True)
     centered = x - mean
@@ -156,7 +156,7 @@ def non_target(logits: Tensor, target: Tensor) -> Tensor:
         >>> non_target(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1])).tolist()
         [[1.0, 3.0]]
     """
-    # by position and not by a mask, whose number of true elements a GPU would have to be asked for
+    # by position and not by a mask, because a mask makes the CPU wait for the GPU to count its true elements
     others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(logits.shape[0], -1)
     return logits.gather(1, others + (others >= target[:, None]))
 
@@ -173,6 +173,6 @@ def resize_like(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def match_resolution(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Resize two maps to the smaller height and the smaller width of both by adaptive average pooling."""
+    """Resize two maps to the smaller of their heights and of their widths by adaptive average pooling."""
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     return resize_like(student, size), resize_like(teacher, size)

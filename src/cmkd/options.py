@@ -1,7 +1,7 @@
-"""The one checker of typed options, for the command line, YAML and Python alike.
+"""Check typed options, in the same way for the command line, YAML and Python.
 
-Options are keyword-only parameters of a signature, with a type and a default each: of a method, a data set, an encoder
-or the fields of a configuration.
+Options are the keyword-only parameters of a method, data set or encoder, or the fields of a configuration. Each has a
+type and a default.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Bounds:
     """Limits of a number, as part of its type: ``Annotated[float, Bounds(least=0, below=1)]``.
 
     Args:
-        least: smallest value.
-        most: largest value.
-        above: largest number that is too small.
-        below: smallest number that is too large.
+        least: smallest allowed value.
+        most: largest allowed value.
+        above: exclusive lower limit.
+        below: exclusive upper limit.
     """
 
     least: float | None = None
@@ -71,7 +71,7 @@ def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
 def fits(value: object, hint: object) -> bool:
     """Return whether a value is of an annotated type: numbers, text, choices, sequences and unions of these.
 
-    Numbers must be finite; a whole number is a float, a bool is no number. Other annotations accept anything.
+    Numbers must be finite; an int counts as a float, and a bool is not a number. Other annotations accept any value.
 
     Example:
         >>> fits(3, float), fits("a", float), fits(float("nan"), float), fits([1, 2.5], Sequence[float])
@@ -86,7 +86,7 @@ def fits(value: object, hint: object) -> bool:
         return any(fits(value, part) for part in arguments)
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
         return isinstance(value, list | tuple) and all(fits(item, arguments[0]) for item in value)
-    if hint is float:  # compared, since a whole number may be too large to become a float
+    if hint is float:  # compared, since an int may be too large to become a float
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]  # mypy loses the type above
     if hint is int:
@@ -103,7 +103,7 @@ def fits(value: object, hint: object) -> bool:
 
 
 def described(hint: object) -> str:
-    """Return a type in words for a message.
+    """Describe a type in words, for a message.
 
     Example:
         >>> described(int), described(Literal["a", "b"]), described(float | None)
@@ -133,12 +133,13 @@ def check(owner: str, function: Callable[..., object], options: Mapping[str, obj
     """Check options against a signature, and return all of them, defaults included.
 
     Args:
-        owner: whose options these are, for messages.
-        function: a callable (a class, say) whose keyword-only parameters are the options.
+        owner: name of the method, data set or encoder that has the options, for messages.
+        function: a callable, such as a class, whose keyword-only parameters are the options.
         options: name -> value.
 
     Raises:
-        CmkdError: an unknown name (with the nearest valid one) or a value of another type.
+        CmkdError: a name is unknown (the message gives the nearest valid one), or a value has the wrong type or is out
+            of its `Bounds`.
 
     Example:
         >>> def smooth(*, width: int = 3, power: float = 1.0) -> None: ...
@@ -164,24 +165,24 @@ def check(owner: str, function: Callable[..., object], options: Mapping[str, obj
 
 
 def option_types(function: Callable[..., object]) -> dict[str, Any]:
-    """Return the types of a signature with their `Bounds`, of a class those of its constructor; empty if unknown."""
+    """Return the types in a signature (for a class, its constructor's) with their `Bounds`; empty if unknown."""
     try:
         return get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    except NameError:  # a plug-in whose annotations are imported for the type checker alone
+    except NameError:  # a plug-in that imports its annotations only for type checking
         return {}
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, path: str = "", others: bool = False) -> T:
-    """Make a dataclass from a mapping of its fields, checking names and types on the way.
+    """Make a dataclass from a mapping of its fields, after checking their names and types.
 
     Args:
         cls: the dataclass.
         values: field -> value, as for `checked`.
-        path: of `values` in the whole, for messages.
-        others: ignore unknown names, which a newer release may have written, instead of refusing them.
+        path: dotted name of `values` in the whole configuration, for messages.
+        others: ignore unknown names, which a newer release may have written, instead of raising an error.
 
     Raises:
-        CmkdError: an unknown or missing field, or a value of another type.
+        CmkdError: a field is unknown or missing, or a value has the wrong type or is out of its `Bounds`.
     """
     made = checked(cls, values, path=path, others=others)
     for f in fields(cls):  # type: ignore[arg-type]
@@ -194,13 +195,15 @@ def build(cls: type[T], values: Mapping[str, Any], *, path: str = "", others: bo
 
 
 def checked(cls: type[object], values: Mapping[str, Any], *, path: str = "", others: bool = False) -> dict[str, Any]:
-    """Check values against the fields of a dataclass, and return them in the fields' types; arguments as for `build`.
+    """Check values against the fields of a dataclass, and convert them to the fields' types; arguments as for `build`.
 
-    Mappings become the dataclasses that fields want, also inside lists and mappings, and dataclasses are checked like
-    them; text becomes a path, ``~`` at the start of one the user's home, and lists become tuples.
+    Mappings become the dataclasses that the fields expect, also inside lists and mappings; given dataclasses are
+    checked in the same way. Text becomes a path where a path is expected, with a leading ``~`` expanded, and lists
+    become tuples.
 
     Raises:
-        CmkdError: an unknown field (with the nearest valid one), or a value of another type or out of its `Bounds`.
+        CmkdError: a field is unknown (the message gives the nearest valid one), or a value has the wrong type or is out
+            of its `Bounds`.
     """
     hints, limited, made = get_type_hints(cls), get_type_hints(cls, include_extras=True), dict[str, Any]()
     for name, value in values.items():
@@ -228,7 +231,7 @@ def check_bounds(name: str, value: Any, hint: object) -> None:  # noqa: ANN401  
 
 
 def _bounds(hint: object) -> Bounds | None:
-    """Return the limits in a type, or in one of the types of a union."""
+    """Return the `Bounds` in a type, or in one of the types of a union; None if there are none."""
     if get_origin(hint) is Annotated:
         return next((part for part in get_args(hint)[1:] if isinstance(part, Bounds)), None)
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
@@ -239,7 +242,7 @@ def _converted(value: Any, hint: Any, where: str, others: bool) -> Any:  # noqa:
     if is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
             return build(hint, value, path=where, others=others)
-        if is_dataclass(value) and issubclass(hint, type(value)):  # also one of its base, whose other fields stay open
+        if is_dataclass(value) and issubclass(hint, type(value)):  # or a base class: other fields have defaults
             return build(hint, {field.name: getattr(value, field.name) for field in fields(value)}, path=where)
         names = ", ".join(get_type_hints(hint))
         raise CmkdError(f"{where} must be a group of options ({names}), got {_shown(value)}")
@@ -256,13 +259,13 @@ def _converted(value: Any, hint: Any, where: str, others: bool) -> Any:  # noqa:
         value = tuple(value)
     if not fits(value, hint):
         raise CmkdError(f"{where} must be {described(hint)}, got {_shown(value)}")
-    # Lightning expands the home too, so a folder named ~ would be made and then looked for elsewhere
+    # Lightning expands ~ too, so an unexpanded folder would be created in one place and searched in another
     is_path = Path in kinds and isinstance(value, Path if str in kinds else (str, Path))
     return expanded(str(value)) if is_path else value
 
 
 def _shown(value: object) -> str:
-    """Return a value for a message of one line, long text and deep nesting cut."""
+    """Return a value as text for a one-line message; long text and deep nesting are cut."""
     return _SHORT.repr(value)
 
 
@@ -271,7 +274,7 @@ def _dotted(path: str, name: str) -> str:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401  # any value of a configuration
-    """Return a configuration value as YAML and JSON can hold it; objects become their names.
+    """Return a configuration value in a form that YAML and JSON can hold; objects become their names.
 
     Example:
         >>> plain({"out": Path("runs"), "sizes": (1, 2), "model": Path})
@@ -288,13 +291,13 @@ def plain(value: Any) -> Any:  # noqa: ANN401  # any value of a configuration
             return str(value)
         case None | bool() | int() | float() | str():
             return value
-    value = getattr(value, "module", value)  # of a wrapper, what it wraps
+    value = getattr(value, "module", value)  # for a wrapper, the wrapped module
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
-    """Read a value from the command line as an annotated type; text that does not fit is returned as it is.
+def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type in `hint`
+    """Read a value from the command line as an annotated type; text that does not fit is returned unchanged.
 
     Example:
         >>> from_text("3", float | None), from_text("null", float | None), from_text("true", bool), from_text("a", int)
@@ -308,10 +311,10 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
     if origin is Literal:
         return next((choice for choice in arguments if str(choice) == text), text)
     if origin in (Union, UnionType):
-        # text fits everything, so it comes after numbers; but before lists, which commas inside it would make
+        # any value fits text, so text comes after numbers, but before lists, into which commas would split the text
         lists = [part for part in arguments if get_origin(part) not in (None, Literal)]
         order = sorted(arguments, key=lambda part: (part in lists, part is str))
-        if str in arguments and text.lower() != "null":  # or the text "none" could not be given
+        if str in arguments and text.lower() != "null":  # else the text "none" could not be given
             order = [part for part in order if part is not NoneType]
         read = ((from_text(text, part), part) for part in order)
         return next((value for value, part in read if fits(value, part)), text)
@@ -333,7 +336,7 @@ def from_text(text: str, hint: object) -> Any:  # noqa: ANN401  # of the type th
 
 
 def documented(function: Callable[..., object]) -> tuple[list[str], dict[str, str]]:
-    """Return the paragraphs of a docstring before its arguments, and the text of each argument, a line each.
+    """Return the paragraphs of a docstring before its arguments, and the text of each argument, each as one line.
 
     Example:
         >>> documented(fits)[0][0]

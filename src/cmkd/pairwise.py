@@ -1,4 +1,4 @@
-"""Sums over all pairs of points in memory that grows with the points, not with their pairs."""
+"""Sums over all pairs of points, with memory that grows with the number of points, not of pairs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _RESCALE_ABOVE = 30.0
 def unit_rows(x: Tensor, *, eps: float = 1e-12) -> Tensor:
     """Scale each row to length one: ``x / sqrt(|x|² + eps)``.
 
-    A zero row stays zero, with a gradient as if its length were one. (A clamped norm multiplies the gradient there by
-    the inverse of its smallest value, which half precision cannot hold.)
+    A zero row stays zero, with a gradient as if its length were one. (Clamping the norm instead would multiply this
+    gradient by the inverse of the smallest norm, which half precision cannot hold.)
 
     Args:
         x: ``(n, dim)``.
@@ -40,16 +40,16 @@ def log_mean_gaussian(points: Tensor, *, t: float = 2.0, block_size: int | None 
 
     Exact. The pairs are visited in blocks of ``block_size x block_size``, each unordered pair once, and the gradient is
     computed during the same visit, so that memory is O(n dim) and no exponential is computed twice. The sum is shifted
-    as in log-sum-exp, so that distant points do not underflow to ``log 0``. It can be differentiated once.
+    as in log-sum-exp, so that distant points do not underflow to ``log 0``. The result can be differentiated once.
 
     Args:
-        points: ``(n, dim)``; half precision is widened to float32, also under autocast.
+        points: ``(n, dim)``; half precision is converted to float32, also under autocast.
         t: inverse width of the Gaussian, above 0, per squared distance.
         block_size: points per side of a block; by default 256 on a CPU, where a block then fits the cache, and 4096
             elsewhere.
 
     Returns:
-        Scalar; 0 with a zero gradient for fewer than two points, which have no pair. NaN propagates.
+        Scalar; 0 with a zero gradient for fewer than two points, which form no pair. NaN propagates.
 
     Raises:
         CmkdError: if `points` is not a matrix, or `t` or `block_size` is not positive.
@@ -72,10 +72,10 @@ def gaussian_discrepancy(points: Tensor, reference: Tensor, *, t: float = 2.0, b
 
     ``sum_{i<j} (k(x_i, x_j) - k(y_i, y_j))² / sum_{i<j} k(y_i, y_j)²``, ``k(a, b) = exp(-t |a - b|²)``: 0 if each pair
     of points is as close as its pair in the reference, 1 in the limit of points infinitely far apart. Exact, in blocks
-    like `log_mean_gaussian`: memory is O(n (dim + reference dim)). It can be differentiated once.
+    like `log_mean_gaussian`: memory is O(n (dim + reference dim)). The result can be differentiated once.
 
     Args:
-        points: ``(n, dim)``; half precision is widened to float32, also under autocast.
+        points: ``(n, dim)``, x; half precision is converted to float32, also under autocast.
         reference: ``(n, reference dim)``, y; it gets no gradient.
         t: inverse width of the Gaussian, above 0, per squared distance.
         block_size: points per side of a block, see `log_mean_gaussian`.
@@ -85,7 +85,7 @@ def gaussian_discrepancy(points: Tensor, reference: Tensor, *, t: float = 2.0, b
         pair, for a reference so spread that its potentials underflow.
 
     Raises:
-        CmkdError: if one is not a matrix, the lengths differ, or `t` or `block_size` is not positive.
+        CmkdError: if an input is not a matrix, the lengths differ, or `t` or `block_size` is not positive.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [2.0]])
@@ -121,7 +121,7 @@ def nearest_neighbors(
         queries: ``(n, dim)``.
         points: ``(m, dim)``.
         count: neighbors per query, at most m (m - 1 with `skip_self`).
-        skip_self: whether query i is point i, which is then excluded from its own neighbors.
+        skip_self: exclude point i from the neighbors of query i; set it if queries and points are the same.
         block_size: queries per block; memory is O(block_size m).
 
     Returns:
@@ -183,8 +183,8 @@ def _blocks(n: int, size: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _factors(points: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``left``, ``right`` with ``left_i . right_j = -t |x_i - x_j|²``, one matrix product, and ``(x, 1)``."""
-    # centering does not change distances, and their expansion into squares then loses fewer digits
+    """Return ``left`` and ``right``, with ``left_i . right_j = -t |x_i - x_j|²``, and ``(x, 1)``; x is centered."""
+    # centering does not change distances, and then their expansion into squares loses fewer digits
     x = points - points.mean(0)
     squares, one = -t * x.square().sum(1, keepdim=True), x.new_ones(x.shape[0], 1)
     return torch.cat([2.0 * t * x, squares, one], 1), torch.cat([x, one, squares], 1), torch.cat([x, one], 1)
@@ -206,7 +206,7 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
         highest = exponent.amax().to(exact)
         if shift is None:
             shift = highest
-        elif bool(highest > shift + _RESCALE_ABOVE):  # waits for a GPU, but only beyond the first block
+        elif bool(highest > shift + _RESCALE_ABOVE):  # synchronizes a GPU, but only after the first block
             factor = (shift - highest).exp()
             total = total * factor
             if sums is not None:
@@ -217,7 +217,7 @@ def _value_and_gradient(points: Tensor, t: float, size: int, *, with_gradient: b
         if sums is not None:
             sums[rows] += weight @ weighted[columns]
             sums[columns] += weight.T @ weighted[rows]
-    assert shift is not None  # two points or more are a block
+    assert shift is not None  # two or more points form at least one block
     value = (total.log() + shift - torch.tensor(n * (n - 1) / 2, dtype=exact).log()).to(x.dtype)
     if sums is None:
         return value, None

@@ -1,4 +1,4 @@
-"""Processes side by side: the cores they may use, who started them, and their end with the one that did."""
+"""Parallel processes: the cores and memory they may use, their launcher, and their end together with their parent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cmkd.errors import CmkdError
 
 CGROUP = Path("/sys/fs/cgroup")
 STOP_SECONDS = 10.0
-"""How long a process that is told to stop may take before it is killed."""
+"""Seconds that a process may take to stop before it is killed."""
 _SCRIPT = threading.Lock()
-"""Held while the user's script is hidden, which threads must not do at once."""
+"""Lock held while the user's script is hidden, which only one thread may do at a time."""
 
 
 def usable_cores() -> int:
@@ -31,11 +31,11 @@ def usable_cores() -> int:
 
 
 def free_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the bytes that new processes may use, within a container's limit; None where the system does not say so.
+    """Return the memory in bytes available to new processes, within a container's limit; None if it is unknown.
 
     Args:
         cgroup: folder of the container's limits.
-        meminfo: the system's memory.
+        meminfo: file with the memory statistics of the system.
     """
     try:
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
@@ -51,15 +51,16 @@ def free_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) ->
 
 
 def by_srun() -> bool:
-    """Return whether srun started this process as one of several tasks, each of which is a process of a training.
+    """Return whether srun started this process as one of several tasks that train together.
 
-    Only srun sets variables of a step; a batch script has most others. A single task starts its own processes.
+    The check uses a variable of a Slurm step, which only srun sets; a batch script has most other Slurm variables. A
+    single task starts its own processes.
     """
     return "TORCHELASTIC_RUN_ID" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def launched() -> tuple[int, int] | None:
-    """Return the processes a node and the nodes that torchrun or srun started this process among; None without them.
+    """Return the numbers of processes per node and of nodes that torchrun or srun started; None without a launcher.
 
     Raises:
         CmkdError: srun started more tasks on one node than on another.
@@ -76,14 +77,14 @@ def launched() -> tuple[int, int] | None:
 
 
 def launched_first() -> bool:
-    """Return whether this process is the first that torchrun or srun started; true without them."""
+    """Return whether this process is the first that torchrun or srun started; True without a launcher."""
     return int(os.environ.get("SLURM_PROCID" if by_srun() else "RANK", "0")) == 0
 
 
 def leave_tasks() -> None:
-    """Make this process, and those that it starts, train alone, although torchrun or srun started it among others.
+    """Make this process and its children train alone, although torchrun or srun started it among others.
 
-    A worker of a Ray cluster is such a process, where srun started the cluster.
+    An example is a worker of a Ray cluster that srun started.
     """
     if by_srun() or "TORCHELASTIC_RUN_ID" in os.environ:
         for name in (
@@ -95,9 +96,9 @@ def leave_tasks() -> None:
 
 @contextlib.contextmanager
 def without_script() -> Iterator[None]:
-    """Let processes start without the user's script, which they would run again, unguarded code included.
+    """Start processes in this block without the user's script, which they would run again, unguarded code included.
 
-    Nothing that they are sent may come from there.
+    Objects sent to these processes must not be defined in the script.
     """
     with _SCRIPT:
         main = sys.modules["__main__"]
@@ -110,11 +111,11 @@ def without_script() -> Iterator[None]:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Let processes start without Ctrl-C, which the parent handles for all, and `without_script`.
+    """Start processes in this block with Ctrl-C blocked, because the parent handles it for all, and `without_script`.
 
-    What such a process does first is `ignore_interrupts`.
+    Each started process must first call `ignore_interrupts`.
     """
-    resource_tracker.ensure_running()  # if it starts with the process, it unblocks the signal
+    resource_tracker.ensure_running()  # if it started together with the process, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with without_script():
@@ -124,13 +125,13 @@ def starting() -> Iterator[None]:
 
 
 def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which started this process within `starting`."""
+    """Leave Ctrl-C to the parent, which started this process in a block of `starting`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end(processes: Collection[BaseProcess]) -> None:
-    """Stop processes, if need be by force: what they saved is resumed either way."""
+    """Stop processes, by force if necessary; training can resume from their saved state either way."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -139,7 +140,7 @@ def end(processes: Collection[BaseProcess]) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process with the one that spawned it: it would wait for work forever, or meet its own successor."""
+    """End this process when its parent ends; else it would wait for work forever, or conflict with its successor."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

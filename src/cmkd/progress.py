@@ -1,4 +1,4 @@
-"""The one screen of this process on stderr: rows that are drawn again on a terminal, lines elsewhere."""
+"""Progress on stderr, one screen per process: rows that are redrawn on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Progress = Callable[[int, int], None]
-"""Called with the number of units that are done and the number of all units; 0 for all means that it is unknown."""
+"""Callback that takes the number of finished units and the total number of units, 0 if the total is unknown."""
 Style = Literal["none", "lines", "live"]
 REFRESHES = 2
-"""Times a second that the screen is drawn, as often as a training reports (`cmkd.training.reporting`)."""
+"""Redraws of the screen per second, as often as a training reports (`cmkd.training.reporting`)."""
 ECHO = 3
-"""Columns left free: a terminal writes ^C after the last row, and on a line of its own it would move the rows."""
+"""Columns left free for the ^C that a terminal writes after the last row; on its own line it would move the rows."""
 WIDE, NARROW = 90, 60
-"""Columns from which a bar is long, and below which there is none."""
+"""Terminal widths in columns from which a bar is long, and below which there is no bar."""
 
 
 class Row(NamedTuple):
-    """Where one work is.
+    """Progress of one piece of work.
 
     Attributes:
-        title: of the work.
-        fraction: part of it that is done; None if that is unknown.
-        text: the rest.
-        at_work: whether it is running; finished rows are hidden where the terminal is too short.
+        title: title of the work.
+        fraction: fraction that is done; None if it is unknown.
+        text: text after the bar.
+        at_work: whether the work is running; finished rows are hidden if the terminal is too short.
     """
 
     title: str
@@ -43,10 +43,10 @@ class Row(NamedTuple):
 
 
 class Screen:
-    """Shows rows, and lines that stay; use `screen`, as a process has one.
+    """Shows rows, and lines that stay; get it from `screen`, since a process has only one.
 
     Args:
-        style: ``live`` draws rows again and again and needs a terminal; ``lines`` shows lines alone.
+        style: ``live`` redraws rows and needs a terminal; ``lines`` shows only lines; ``none`` shows nothing.
     """
 
     def __init__(self, style: Style) -> None:
@@ -65,7 +65,7 @@ class Screen:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._live is not None:
-            self._live.transient = not self._parts  # what was not removed, as a stop came before, is left to be read
+            self._live.transient = not self._parts  # rows left by an early stop stay readable
             self._live.stop()
             self._live = None
 
@@ -75,11 +75,11 @@ class Screen:
     def say(self, line: str) -> None:
         """Show a line that stays."""
         if self.style != "none":
-            with suppress(OSError):  # whoever read the progress is gone; the work goes on
+            with suppress(OSError):  # the reader of the progress is gone; the work goes on
                 print(line, file=sys.stderr, flush=True)  # above the rows: rich catches what is printed
 
     def show(self, part: str, rows: Sequence[Row]) -> None:
-        """Show the rows of a part of the screen in place of those before; without rows it goes."""
+        """Replace the rows of a part of the screen; a part without rows is removed."""
         new = part not in self._parts
         if rows:
             self._parts[part] = rows
@@ -87,11 +87,11 @@ class Screen:
             self._parts.pop(part, None)
         if self._live is not None:
             drawn = _Drawing([row for rows in list(self._parts.values()) for row in rows])
-            self._live.update(drawn, refresh=new)  # what follows may keep other threads waiting, as imports do
+            self._live.update(drawn, refresh=new)  # the next work may block other threads, as imports do
 
 
 class _Drawing(list[Row]):
-    """Rows as rich draws them, for any size of the terminal."""
+    """Rows in a form that rich draws, for any size of the terminal."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         inner = options.update(width=max(1, options.max_width - ECHO))
@@ -119,7 +119,7 @@ def _table(rows: Sequence[Row], width: int) -> Table:
 
 @contextmanager
 def busy(on: Screen, what: str) -> Iterator[None]:
-    """Show what a block does that takes seconds and cannot be counted."""
+    """Show a row while a block runs that takes seconds and has no countable progress."""
     on.show(what, [Row(what)])
     try:
         yield
@@ -132,10 +132,10 @@ _open: Screen | None = None
 
 @contextmanager
 def screen(style: Style | None = None) -> Iterator[Screen]:
-    """Yield the screen of this process, which is opened if it is not open.
+    """Yield the screen of this process, and open it if it is not open.
 
     Args:
-        style: of a screen that is opened; by default the one that stderr can show.
+        style: style of a newly opened screen; by default ``live`` if stderr is a terminal, else ``lines``.
     """
     global _open
     if _open is not None:
@@ -150,7 +150,7 @@ def screen(style: Style | None = None) -> Iterator[Screen]:
 
 
 def leave_to_parent() -> None:
-    """Show nothing from now on: this process works for another one, which has the one screen."""
+    """Show nothing from now on: the parent of this process shows the progress."""
     global _open
     _open = Screen("none")
 
@@ -160,7 +160,7 @@ def silent(done: int, total: int) -> None:
 
 
 def adding(progress: Progress, total: int) -> Callable[[float], None]:
-    """Return a function that adds to the number of units that are done.
+    """Return a function that adds to the number of finished units.
 
     Example:
         >>> add = adding(lambda done, total: print(done, "of", total), 4)
@@ -184,9 +184,9 @@ def shown(what: str, unit: str = "pairs", *, idle: str = "") -> Iterator[Progres
     """Yield a callback that shows progress: a row on a terminal, a line per tenth elsewhere.
 
     Args:
-        what: what is done, such as ``"reading"``.
-        unit: what is counted; ``bytes`` are shown as kB and MB.
-        idle: printed if there was nothing to do.
+        what: name of the work, such as ``"reading"``.
+        unit: name of the counted units; ``bytes`` are shown as kB and MB.
+        idle: text printed if there was nothing to do.
     """
     tenths, started, begun = set[int](), time.monotonic(), False
 
@@ -217,7 +217,7 @@ def _count(done: int, total: int, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a rough time in words.
+    """Return a duration as rounded text.
 
     Example:
         >>> duration(12), duration(200), duration(9000)

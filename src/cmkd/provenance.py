@@ -23,14 +23,14 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the source tree, as it was when first asked for; None outside git.
+    """Return the commit of the source tree at the time of the first call; None outside git.
 
-    It ends in ``-dirty`` if the tree had changes.
+    The text ends in ``-dirty`` if the tree had uncommitted changes.
     """
     here = Path(__file__).parent
     if not (here.parent.parent / ".git").exists():
         return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]  # no tag
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]  # no tags
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
@@ -38,6 +38,6 @@ def commit() -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the machine type, its cores, the number of threads that torch uses, and the GPUs."""
+    """Return the machine type, its number of cores, the number of threads that torch uses, and the GPUs."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}

@@ -1,4 +1,4 @@
-"""Methods, data sets and encoders by name: own files and plug-ins, imported only when asked for."""
+"""Methods, data sets and encoders by name: from this package and from plug-ins, imported only when needed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes by name, read like a mapping; listing the names imports nothing.
+    """A read-only mapping from names to classes; listing the names imports nothing.
 
     The class called ``NAME`` is either the one with the attribute ``name = "NAME"`` in the module ``PACKAGE.NAME`` of
-    this package, or what a plug-in offers as an entry point ``NAME`` of `group`. ``package.module:Name`` is found too,
-    but is no member: nothing says that it exists without importing it.
+    this package, or the one that a plug-in offers as an entry point ``NAME`` of `group`. `find` also accepts
+    ``package.module:Name``, which is not a member, because only an import shows whether it exists.
 
     Args:
-        kind: what a member is, in messages.
-        package: of the own members, one module each.
-        contract: the class that members derive from.
-        group: of the entry points; named as the package unless given.
+        kind: kind of the members, such as ``"method"``, for messages.
+        package: package of cmkd's own members, one module each.
+        contract: base class of the members.
+        group: group of the entry points; by default the name of the package.
         support: modules of the package that hold no member.
 
     Example:
@@ -78,10 +78,11 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return cast("type[T]", found)
 
     def find(self, name: str) -> type[T]:
-        """Return the class called `name`; a class of the user's own by ``package.module:Name``.
+        """Return the class called `name`, or the user's own class for ``package.module:Name``.
 
         Raises:
-            CmkdError: there is none (with the nearest name), or it does not load, or is of another kind.
+            CmkdError: the name is unknown (the message gives the nearest one), or its class does not load or does not
+                derive from the contract.
         """
         if is_reference(name):
             return self._of_kind(load_reference(name), f"'{name}'")
@@ -90,7 +91,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return self[name]
 
     def reference(self, name: str) -> str | None:
-        """Return what is not of this package as ``package.module:Name``: the user's own, or a plug-in's; else None."""
+        """Return ``package.module:Name`` for the user's own class or a plug-in's; None for a class of this package."""
         if is_reference(name):
             return name.partition("(")[0]
         return self._plugins[name].value if name in self._plugins else None
@@ -110,7 +111,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
 
 def is_reference(text: str) -> bool:
-    """Say whether `text` reads as ``package.module:Name`` or ``package.module:Name(options)``.
+    """Return whether `text` has the form ``package.module:Name`` or ``package.module:Name(options)``.
 
     Example:
         >>> is_reference("mine.models:Radar(width=8)"), is_reference("mars:data/mars"), is_reference("thin_resnet")
@@ -120,14 +121,14 @@ def is_reference(text: str) -> bool:
 
 
 def load_reference(text: str) -> object:
-    """Import what the user named as ``package.module:Name``; the current folder is searched too.
+    """Import the object named ``package.module:Name`` by the user; the current folder is searched too.
 
     Raises:
-        CmkdError: the module does not import, or has no such name.
+        CmkdError: the module cannot be imported, or has no such name.
     """
     module, _, name = text.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; the command's own folder is there instead
+        sys.path.insert(0, str(Path.cwd()))  # as with `python -m`; sys.path[0] is the command's folder
     with in_one_line(f"cannot import '{module}' of '{text}'"):
         loaded = importlib.import_module(module)
     if not hasattr(loaded, name):

@@ -1,4 +1,4 @@
-"""The contracts everything is written against: `Batch`, `Output`, `Spec`, and `Modality`, what a sensor delivers."""
+"""The types that all packages share: `Batch`, `Output`, `Spec`, and `Modality`, which describes a sensor's samples."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ if TYPE_CHECKING:  # torch takes seconds to import, and showing a pack does with
     from torch import Tensor
 
 LONGEST_NAME = 100
-"""Bytes of a modality's name, which names files of packs and caches."""
+"""Longest name of a modality in bytes; it becomes a file name in packs and caches."""
 UNLABELED = -1
-"""The target of a pair without a label: it takes part in the distillation terms and not in the cross-entropy."""
+"""Target of a pair without a label, which counts in the distillation terms but not in the cross-entropy."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of one step.
+    """Batch of pairs for one step.
 
     Args:
-        inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. The
-            rows of a missing modality are its mean, for points zeros.
-        target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) where it has none.
-        index: ``(batch,)`` int64 position of each pair in its data set; a method gets that among the training pairs.
+        inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. A missing
+            modality is filled with its mean, or with zeros for points.
+        target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) if it has none.
+        index: ``(batch,)`` int64 position of each pair in its data set; methods get the position among the training
+            pairs.
         present: modality name -> ``(batch,)`` bool, whether the pair has that modality.
-        view: ``(batch,)`` int64, which augmented view of each pair this is; 0 by default.
-        teacher: the teacher's outputs, where they were computed before (`cmkd.training.teacher_cache`).
-        labeled_rows: ``(n,)`` int64 positions of the labeled pairs in the batch, where they were found on the CPU: to
-            find them in `target`, the CPU would wait for the GPU.
-        taught: ``(batch,)`` bool, which pairs have such an output.
+        view: ``(batch,)`` int64 number of the augmented view of each pair; 0 by default.
+        teacher: the teacher's outputs, if they were computed before (`cmkd.training.teacher_cache`).
+        labeled_rows: ``(n,)`` int64 positions of the labeled pairs in the batch, if they were computed on the CPU;
+            computing them from `target` would make the CPU wait for the GPU.
+        taught: ``(batch,)`` bool, whether the pair has a teacher output in `teacher`.
 
     Example:
         >>> import torch
@@ -100,11 +101,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Output:
-    """What every model returns.
+    """Output of every model.
 
     Args:
         logits: ``(batch, classes)``.
-        embedding: ``(batch, dim)``, what the classifier sees.
+        embedding: ``(batch, dim)``, the input of the classifier.
         feature_maps: intermediate feature maps ``(batch, channels, height, width)``, shallow to deep; a series is
             ``(batch, channels, time, 1)`` and a vector ``(batch, channels, 1, 1)``.
     """
@@ -118,7 +119,7 @@ class Output:
         return Output(function(self.logits), function(self.embedding), tuple(function(m) for m in self.feature_maps))
 
     def detach(self) -> Output:
-        """Return the same values cut from the graph."""
+        """Return the output detached from the autograd graph."""
         return self.map(lambda tensor: tensor.detach())
 
     def select(self, rows: Tensor) -> Output:
@@ -126,20 +127,21 @@ class Output:
         return self.map(lambda tensor: tensor[rows])
 
     def spec(self) -> Spec:
-        """Describe this output."""
+        """Return the shape of this output."""
         shapes = tuple((int(m.shape[1]), int(m.shape[2]), int(m.shape[3])) for m in self.feature_maps)
         return Spec(int(self.logits.shape[1]), int(self.embedding.shape[1]), shapes)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape of an `Output` before any data flows.
+    """Shape of an `Output`, known before any data are processed.
 
     Args:
         classes: number of classes.
         dim: width of the embedding.
         map_shapes: ``(channels, height, width)`` of each intermediate map, shallow to deep.
-        class_names: of the classes in order, where they are known. As many classes of other names are other classes.
+        class_names: names of the classes in order, if known; models with different names have different classes, even
+            if the numbers of classes agree.
     """
 
     classes: int
@@ -148,15 +150,15 @@ class Spec:
     class_names: tuple[str, ...] = field(default=(), repr=False)
 
     def same_classes(self, other: Spec) -> bool:
-        """Say whether two models tell the same classes apart, as far as is known."""
+        """Return whether two models have the same classes, as far as the names are known."""
         named = bool(self.class_names and other.class_names)
         return self.classes == other.classes and (not named or self.class_names == other.class_names)
 
 
 Kind = Literal["image", "vector", "series", "points", "point_series"]
-"""How a modality's samples are to be read; see `Modality`."""
+"""Kind of a modality, which gives the axes of its samples their meaning; see `Modality`."""
 Scaling = Literal["linear", "log", "rank"]
-"""How stored values enter a network; see `cmkd.models.scaling`."""
+"""Scaling of the stored values before a network; see `cmkd.models.scaling`."""
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 AXES: dict[str, tuple[str, ...]] = {
@@ -170,7 +172,7 @@ AXES: dict[str, tuple[str, ...]] = {
 
 
 def renamed(before: Sequence[str], after: Sequence[str]) -> str:
-    """Say how the names of columns differ from those before; empty if they do not.
+    """Describe how column names differ from earlier ones; empty if they do not differ.
 
     Example:
         >>> renamed(("x", "y"), ("y", "x")), renamed(("x", "y"), ("x", "z")), renamed(("x",), ("x",))
@@ -183,25 +185,26 @@ def renamed(before: Sequence[str], after: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Modality:
-    """What one sensor delivers of every pair, and its statistics on the training split.
+    """Description of one sensor's samples, with their statistics on the training split.
 
     Args:
-        name: its name in `Batch.inputs`, such as ``"radar"``.
-        kind: what the axes mean.
-        shape: of one sample: image ``(channels, height, width)``, vector ``(features,)``, series ``(time, features)``,
-            points ``(points, features)``, point_series ``(time, points, features)``. Points are padded with zero rows.
-        dtype: numpy's name, as stored and as delivered, such as ``"uint8"``; values are in the sensor's own units.
-        mean: per channel, from the rows of the train split that have the modality. Channels are the first axis of an
-            image and the last axis of everything else; zero rows of points are padding and do not count, nor do
-            invalid values.
-        std: per channel (population), from the same values; 1 for a channel that is constant.
-        nodata: the stored value of an invalid sample: ``"nan"`` in float modalities, whatever marks it in the files; a
-            number in integer ones; None where every sample is valid.
-        file_nodata: the value that was stated to mark invalid samples in the files, in place of their own tags;
-            ``"none"`` if their tags are to be ignored; None where the files say it themselves.
-        unit: of the values, such as ``"dB"``, ``"linear power"`` or ``"amplitude"``.
-        rate: samples per second of recordings, 0 where it is not known.
-        columns: names of the features of a series from tables, in their order; empty where they are not known.
+        name: name in `Batch.inputs`, such as ``"radar"``.
+        kind: meaning of the axes.
+        shape: shape of a sample: image ``(channels, height, width)``, vector ``(features,)``, series
+            ``(time, features)``, points ``(points, features)``, point_series ``(time, points, features)``. Points are
+            padded with zero rows.
+        dtype: NumPy name of the stored type, such as ``"uint8"``; values are in the sensor's own units.
+        mean: mean of each channel, from the rows of the train split that have the modality. Channels are the first axis
+            of an image and the last axis of all other kinds. Zero rows of points (padding) and invalid values do not
+            count.
+        std: population standard deviation of each channel, from the same values; 1 for a constant channel.
+        nodata: stored marker of an invalid value: ``"nan"`` in float modalities, whatever the files use; a number in
+            integer modalities; None if all values are valid.
+        file_nodata: user-given marker of invalid values in the files, used instead of the files' own tags; ``"none"``
+            to ignore their tags; None to use their tags.
+        unit: unit of the values, such as ``"dB"``, ``"linear power"`` or ``"amplitude"``.
+        rate: samples per second of recordings; 0 if unknown.
+        columns: names of the features of a series from tables, in order; empty if unknown.
 
     Raises:
         CmkdError: if the shape does not fit the kind, the dtype cannot be stored, or it cannot hold `nodata`.
@@ -230,7 +233,7 @@ class Modality:
                 f"modality name '{self.name}' must be a word of letters, digits and underscores that begins with no "
                 f"digit, of at most {LONGEST_NAME} bytes: it names files"
             )
-        if self.name in ("file", "allow_pickle"):  # of numpy.savez
+        if self.name in ("file", "allow_pickle"):  # parameters of numpy.savez
             raise CmkdError(f"a modality cannot be named '{self.name}': name it as its sensor, such as radar")
         if self.kind not in AXES:
             raise CmkdError(f"unknown kind '{self.kind}' of modality '{self.name}': use one of {', '.join(AXES)}")
@@ -255,21 +258,21 @@ class Modality:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Modality:
-        """Rebuild one from ``dataclasses.asdict``, also after JSON made lists of its tuples; other keys are ignored.
+        """Rebuild a modality from ``dataclasses.asdict``, also if JSON turned tuples into lists; ignore other keys.
 
         Raises:
-            CmkdError: a field is missing or of another type.
+            CmkdError: a field is missing or has the wrong type.
         """
         return build(cls, described, others=True)
 
     @property
     def channels(self) -> int:
-        """Number of channels (image) or features (everything else)."""
+        """Number of channels (images) or features (all other kinds)."""
         return self.shape[0] if self.kind == "image" else self.shape[-1]
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Height and width (image), number of points, or of steps; nothing for a vector."""
+        """Shape of a sample without its channels: height and width, or numbers of steps and points; () for a vector."""
         return self.shape[1:] if self.kind == "image" else self.shape[:-1]
 
     def check_stated(
@@ -284,17 +287,17 @@ class Modality:
         columns: tuple[str, ...] = (),
         fix: str = "convert the values, or correct what is stated of them",
     ) -> None:
-        """Raise `CmkdError` if what is stated of other samples contradicts this modality.
+        """Raise `CmkdError` if the stated properties of other samples contradict this modality.
 
         Args:
-            where: it is stated, for the message.
-            holder: who has this modality, as in ``in the pack``.
-            kind: of the other samples; None if it is not stated, as are `size` None and an empty `unit`.
-            size: as `size` of a modality.
-            unit: of their values.
-            rate: their samples per second; 0 if it is not known.
-            columns: names of their features; empty if they are not known.
-            fix: what to do about it.
+            where: place of the statement, such as a file, for the message.
+            holder: owner of this modality, such as ``in the pack``, for the message.
+            kind: kind of the other samples; None if not stated.
+            size: size of the other samples, like `size` of a modality; None if not stated.
+            unit: unit of their values; empty if not stated.
+            rate: their samples per second; 0 if unknown.
+            columns: names of their features; empty if unknown.
+            fix: advice at the end of the message.
 
         Example:
             >>> radar = Modality("radar", "vector", (1,), "float32", unit="dB")
@@ -313,9 +316,9 @@ class Modality:
             raise CmkdError(f"{where} has columns of '{self.name}' {how}, which it is {holder}: save them alike")
 
     def check_measured(self, other: Modality, where: object, holder: str) -> None:
-        """Raise `CmkdError` if values of another modality are known to have other units, sampling rates or columns.
+        """Raise `CmkdError` if the values of another modality are known to differ in unit, sampling rate or columns.
 
-        `where` is that of the other modality, `holder` who has this one, as in `check_stated`.
+        `where` is the place of the other modality, and `holder` the owner of this one, as in `check_stated`.
         """
         self.check_stated(where, holder, unit=other.unit, rate=other.rate, columns=other.columns)
 
@@ -329,11 +332,11 @@ class Modality:
         return plain if invalid is None or not invalid.any() else np.ma.MaskedArray(plain, invalid)
 
     def filled(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values ``(..., *shape)`` for a network: invalid ones are the channel's mean, 0 once standardized.
+        """Return values ``(..., *shape)`` for a network, with invalid ones replaced by the channel's mean.
 
-        The mean is rounded in integer modalities, and 0 where it is not known. Where a model scales the values by
-        ``log`` or ``rank`` first, it is not exactly the center: 0.2 to 0.5 standard deviations above it for speckle
-        alone (4 looks to 1), up to 0.8 where bright targets are added.
+        Standardization maps the mean to 0. The mean is rounded in integer modalities, and 0 if it is unknown. If a
+        model first scales the values by ``log`` or ``rank``, the mean is not exactly the center: it lies 0.2 to 0.5
+        standard deviations above it for speckle alone (4 looks to 1), and up to 0.8 with added bright targets.
         """
         found = self.masked(values)
         if not np.ma.isMaskedArray(found):
@@ -346,10 +349,10 @@ class Modality:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one stored sample."""
+        """Size in bytes of one stored sample."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def file(self) -> str:
-        """Name of its file in a pack."""
+        """Name of the modality's file in a pack."""
         return f"{self.name}.bin"

@@ -1,4 +1,4 @@
-"""Structure of trained models' features: `find` the models, then `analyze` them on a split of a data set."""
+"""Structure of trained models' features: `find` models, then `analyze` them on a split of a data set."""
 
 from cmkd.analysis.compare import compare as compare
 from cmkd.analysis.compare import matched as matched

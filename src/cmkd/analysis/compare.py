@@ -18,9 +18,9 @@ from cmkd.evaluation import bootstrap
 
 Array = NDArray[np.float64]
 RESAMPLES = 200
-"""Resamples of the pairs; each takes an eigendecomposition for every model and stage."""
+"""Default number of resamples; each one needs an eigendecomposition for every model and stage."""
 MOST_PAIRS = 5000
-"""Pairs above which the uniformities, whose memory grows with the square, are not compared."""
+"""Largest number of pairs for which the uniformities are compared; their memory grows with its square."""
 METRICS = (
     "correlation_mean_abs",
     "effective_rank",
@@ -28,20 +28,20 @@ METRICS = (
     structure.uniformity.__name__,
     "uniformity_centered",
 )
-"""The structure metrics that a resample of the pairs can be given as weights."""
+"""Structure metrics that can be computed with a resample given as weights of the pairs."""
 
 
 def matched(subjects: Sequence[Subject], places: Sequence[Path]) -> dict[str, list[tuple[str, str]]]:
-    """Return the models of two places that answer each other: name -> their labels, a pair for each seed.
+    """Match the models of two places: name -> pairs of labels, one for each seed.
 
-    In two runs those are the teachers, and the students of one method and one seed; else the two checkpoints.
+    Two runs are matched by teacher, and by method and seed of the students; two checkpoints match each other.
 
     Args:
-        subjects: of both places, as `cmkd.analysis.find` returns them.
+        subjects: models of both places, as `cmkd.analysis.find` returns them.
         places: two folders of runs, or two checkpoints.
 
     Raises:
-        CmkdError: not two places of one kind, or no model of one answers one of the other.
+        CmkdError: `places` are not two different runs or two different checkpoints, or no models match.
     """
     if len(places) != 2 or places[0].is_dir() != places[1].is_dir():
         raise CmkdError(f"--compare takes two runs or two .safetensors files, got {' and '.join(map(str, places))}")
@@ -69,21 +69,21 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Return the second models' metrics minus the first ones', with 95 % bootstrap intervals over the pairs.
 
-    Both models of a comparison see the same resampled pairs, whole groups at a time, so that what makes a pair hard
-    for both cancels. Several seeds are averaged first. The intervals are about the pairs: they say nothing about other
-    trainings, and for `uniformity_centered` they take the center as known.
+    Both models of a comparison are measured on the same resamples, drawn in whole groups, so the difficulty of the
+    pairs cancels. Several seeds are averaged first. The intervals cover the choice of the pairs: they say nothing about
+    other trainings, and for `uniformity_centered` they treat the center as known.
 
     Args:
-        analysis: of all the models.
-        pairs: name -> labels of the first and the second model, for each seed; as `matched` returns them.
-        resamples: of the pairs.
-        seed: of the resamples.
+        analysis: analysis of all the models.
+        pairs: name -> labels of the first and the second model, for each seed, as `matched` returns them.
+        resamples: number of resamples of the pairs.
+        seed: random seed of the resamples.
 
     Returns:
         A row for each name, stage and metric: ``who``, ``seeds``, ``stage``, ``metric``, ``first``, ``second``,
-        ``difference``, ``interval``, and ``groups``, their number; a pair without a group counts as one. The pairs of
-        a single group are resampled one by one, and say nothing about other groups. The stage ``predictions`` has the
-        ``accuracy``, over labeled pairs.
+        ``difference``, ``interval``, and ``groups``, the number of groups (a pair without a group counts as one). The
+        pairs of a single group are resampled individually, and say nothing about other groups. The stage
+        ``predictions`` has the ``accuracy`` over labeled pairs.
     """
     rows: list[dict[str, Any]] = []
     groups = len(np.unique(analysis.groups))
@@ -115,7 +115,7 @@ def _averaged(seeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 class _Side:
-    """Metrics of one model as functions of weights of the pairs ``(resamples, n)``."""
+    """Metrics of one model as functions of pair weights ``(resamples, n)``."""
 
     def __init__(self, analysis: Analysis, label: str) -> None:
         self.features = analysis.features[label]
@@ -131,7 +131,7 @@ class _Side:
         if not bool(x.isfinite().all()) or not bool(x.any()):
             return {}
         moments = [_moments(x, torch.from_numpy(one)) for one in weights]
-        # a resample may hold only samples on which all features are 0
+        # a resample may contain only samples on which all features are 0
         known = [m if bool(m.products.any()) else None for m in moments]
         found = {
             name: np.array([np.nan if m is None else getattr(structure, name)(m) for m in known])
@@ -143,11 +143,11 @@ class _Side:
 
 
 def _uniformity(x: torch.Tensor, center: bool, weights: Array) -> Array:
-    """Return the uniformity over pairs of different samples; a sample drawn twice is no pair with itself."""
+    """Return the uniformity over pairs of different samples; copies of one sample do not form a pair."""
     unit = structure.unit_vectors(x, center=center)
     potential = torch.exp(-2.0 * torch.cdist(unit, unit).square()).numpy()
     total = ((weights @ potential) * weights).sum(1) - weights**2 @ potential.diagonal()
-    with np.errstate(divide="ignore", invalid="ignore"):  # a resample of one sample alone has no pair
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample of a single sample has no pair
         return np.asarray(np.log(total / (weights.sum(1) ** 2 - (weights**2).sum(1))))
 
 

@@ -1,4 +1,4 @@
-"""Measure the structure of trained models' features at every stage, on a split, as strict JSON."""
+"""Measure the structure of trained models' features at every stage on a split; results are strict JSON."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Analysis:
 
     Args:
         summary: content of ``structure.json``.
-        features: label -> stage -> ``(pairs, channels)``.
-        target: ``(pairs,)``, -1 where unlabeled.
+        features: label of a model -> stage -> features ``(pairs, channels)``.
+        target: ``(pairs,)`` classes, -1 for unlabeled pairs.
         classes: names of the classes.
-        ids: of the pairs.
-        groups: ``(pairs,)`` their numbers; pairs of one group are not independent.
+        ids: ids of the pairs.
+        groups: ``(pairs,)`` group numbers; pairs of one group are not independent.
     """
 
     summary: dict[str, Any]
@@ -69,7 +69,7 @@ class Analysis:
     groups: NDArray[np.int64]
 
     def predicted(self, label: str) -> NDArray[np.int64] | None:
-        """Return the classes ``(pairs,)`` that a model predicts; None for a model of other classes."""
+        """Return the classes ``(pairs,)`` that a model predicts; None for a model with other classes."""
         (model,) = (model for model in self.summary["models"] if model["label"] == label)
         return self.features[label][LOGITS].argmax(1) if model["same_classes"] else None
 
@@ -79,18 +79,18 @@ def stage_features(
 ) -> Features:
     """Return the features of every stage of a model in eval mode.
 
-    Feature maps are averaged over positions batch by batch, so memory is that of one batch of maps and
-    ``(pairs, channels)`` of each stage.
+    Feature maps are averaged over positions batch by batch, so memory is limited to one batch of maps plus
+    ``(pairs, channels)`` for each stage.
 
     Args:
         model: the model to measure.
         pack: the pairs.
         rows: positions in the pack, ``(pairs,)`` int64.
         batch_size: pairs per batch.
-        device: where the model runs.
+        device: device that runs the model.
 
     Returns:
-        ``map 1`` (shallow) ..., ``embedding``, ``logits`` -> ``(pairs, channels)`` float32.
+        ``map 1`` (shallow) ..., ``embedding``, ``logits`` -> float32 features ``(pairs, channels)``.
     """
     parts: list[list[Tensor]] = []
     for output in outputs(model, pack, rows, batch_size=batch_size, device=device):
@@ -105,7 +105,7 @@ def measured(
 ) -> dict[str, Any]:
     """Call `structure.describe` or `structure.compare`, and return ``metrics`` for strict JSON.
 
-    A metric that is not finite or not measured is None, and ``reasons`` says why.
+    A metric that is not finite or was not measured is None, and ``reasons`` explains why.
 
     Example:
         >>> found = measured(structure.describe, structure.DESCRIBED, torch.ones(4, 2))
@@ -149,15 +149,16 @@ def analyze(
         subjects: the models, as `cmkd.analysis.find` returns them.
         pack: the data they were trained on, or other data of the same classes and modalities.
         split: the split whose pairs are measured.
-        pairs: largest number of pairs, chosen at random.
-        seed: of the choice.
-        device: where the models run.
-        modules: for weights of own modules, each as for `cmkd.load_model`; those whose weights fit are taken.
-        progress: called as models are measured.
+        pairs: largest number of pairs; more are sampled at random.
+        seed: random seed of the sample.
+        device: device that runs the models.
+        modules: the user's own modules for checkpoints that need one, each as for `cmkd.load_model`; the first one that
+            loads is used.
+        progress: callback with the number of measured models.
 
     Raises:
         CmkdError: a model has other classes (except a teacher from outside its run), or a modality that the data do not
-            have or have in another shape; or there are fewer than two pairs.
+            have or have with another kind, shape or dtype; or there are fewer than two pairs.
     """
     if pairs < 2:
         raise CmkdError(f"--pairs is {pairs}; it must be at least 2")
@@ -214,7 +215,7 @@ def _checked(subject: Subject, pack: Pack, modules: Sequence[object]) -> Model:
 
 
 def _loaded(path: Path, modules: Sequence[object]) -> tuple[Model, dict[str, Any]]:
-    """Load a model, with the one of the modules that fits where it is an own one."""
+    """Load a model, with the first of the user's own modules that fits if it needs one."""
     for module in modules[:-1]:
         with contextlib.suppress(CmkdError):
             return load_model(path, module=module)

@@ -1,4 +1,4 @@
-"""The models of an analysis, found in folders of runs and checkpoint files, with a label each."""
+"""Find the models of an analysis in folders of runs and checkpoint files, and give each one a label."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Subject:
 
     Args:
         label: unique name in figures and tables.
-        path: of its checkpoint.
+        path: checkpoint of the model.
         role: ``teacher``, ``student``, or empty if unknown.
-        method: its distillation method; empty for a teacher.
-        seed: of its training; None if unknown.
-        run: folder of its run; None for a checkpoint file.
-        others: folders of more runs that it is the teacher of.
+        method: distillation method; empty for a teacher.
+        seed: seed of the training; None if unknown.
+        run: folder of the run; None for a checkpoint file.
+        others: folders of other runs with this model as teacher.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Subject:
 
     @property
     def from_elsewhere(self) -> bool:
-        """Whether it is a teacher that its run did not train; it may have other classes."""
+        """Whether the model is a teacher that its run did not train, which may have other classes."""
         home = None if self.run is None else self.run.resolve()
         return self.role == "teacher" and home is not None and not self.path.resolve().is_relative_to(home)
 
@@ -48,7 +48,7 @@ def find(places: Sequence[Path]) -> list[Subject]:
         places: folders of runs (their teacher and students), or ``.safetensors`` files.
 
     Raises:
-        CmkdError: a folder is not a run or has no model yet, or a checkpoint is missing or damaged.
+        CmkdError: a folder is not that of a run or has no model yet, or a checkpoint is missing or damaged.
     """
     found: dict[Path, Subject] = {}
     for place in places:
@@ -102,7 +102,7 @@ def _named(subject: Subject, *, several: bool) -> Subject:
 
 
 def teacher_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
-    """Return the teacher of a student: that of its run, or else the only teacher."""
+    """Return the teacher of a student: its run's teacher, or else the only teacher; None for a teacher."""
     if subject.role == "teacher":
         return None
     teachers = [other for other in subjects if other.role == "teacher"]

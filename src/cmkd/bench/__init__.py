@@ -1,4 +1,4 @@
-"""Suites: studies over data sets, settings, teachers and seeds, from one YAML file."""
+"""Suites: studies over data sets, settings, teachers and seeds, described by one YAML file."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def bench(
     ray: str | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """Train what a suite lacks, and write a JSON file and a page, named as the suite, after each run.
+    """Train the missing students of a suite; after each run, write a JSON file and pages named after the suite.
 
-    An interrupted call is continued, and what is trained is kept. Students in the JSON file need no folder: the file
-    alone continues a suite elsewhere, and those of other suites beside it are used where a run is the same. Students
-    that depend on code of the user's own that has changed since are left out.
+    Repeating an interrupted call resumes it and keeps the trained students. Students in the JSON file need no run
+    folder: the file alone suffices to continue a suite on another machine. Students in the JSON files of other suites
+    beside it are used if their run is the same. Students that depend on the user's own code are left out if that code
+    has changed since.
 
     Args:
         suite: the YAML file of a `Suite`.
-        out: folder of the results; runs are in ``out/runs``, and suites that share it share them.
-        method: one more method, as in the suite.
-        workers: runs at the same time, as for `cmkd.bench.work.train`.
+        out: folder of the results; runs are in ``out/runs``, and suites with the same `out` share them.
+        method: an additional method, written as in the suite.
+        workers: number of runs at the same time, as for `cmkd.bench.work.train`.
         ray: address of a Ray cluster, or ``local``.
-        command: for the report.
+        command: command line shown in the report.
 
     Returns:
-        What the JSON file holds: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of ``all``),
-        ``failures`` (title -> reason of a run that failed), ``packs`` (a checksum of each data set that is a pack or a
-        folder of pairs), ``sources`` (of the file of each class of the user's own, and of each teacher in a file),
-        ``options`` (the defaults of each method), what
-        `cmkd.bench.table.statistics` returns, and the students as `cmkd.bench.rows.stored` writes them, from which the
-        statistics can be made again.
+        The content of the JSON file: ``suite``, ``command``, ``commit``, ``runs`` (how many are ``complete``, of
+        ``all``), ``failures`` (title of each failed run -> reason), ``packs`` (a checksum of each data set that is a
+        pack or a folder of pairs), ``sources`` (a checksum of the file of each of the user's own classes, and of each
+        teacher in a file), ``options`` (the defaults of each method), the result of `cmkd.bench.table.statistics`, and
+        the students as `cmkd.bench.rows.stored` writes them, from which the statistics can be recomputed.
 
     Raises:
-        CmkdError: the suite is wrong, another process works in the folder, or torchrun or srun started this one among
-            others without `ray`.
+        CmkdError: the suite is invalid, another process is using the folder, or torchrun or srun started this process
+            among others and `ray` is not given.
     """
     asked = _asked(suite, method)
     if not ray and launched() is not None:
@@ -73,10 +73,10 @@ def bench(
         packs = asked.packs()
         before = earlier(out / f"{suite.stem}.json", asked, packs)
         code, defaults = sources(asked), options(asked.expressions)
-        if not ray:  # whose machines may have data that this one lacks
+        if not ray:  # the machines of a cluster may have data that this one lacks
             for data in set(asked.folders) - set(packs):
                 if any(left(planned, before) for planned in runs if planned.data == data):
-                    open_data(expanded(data))  # says what is wrong with it
+                    open_data(expanded(data))  # raises an error that says what is wrong
 
         def write(failures: dict[str, str]) -> None:
             rows = collect(runs, before)
@@ -94,7 +94,7 @@ def bench(
 
 
 def _asked(suite: Path, method: str | None) -> Suite:
-    """Return a suite of which every method can be trained, with one more method."""
+    """Load a suite, add `method` if it is given, and check that every method can be trained."""
     asked = Suite.load(suite)
     if method is not None:
         asked = asked.with_method(method)
@@ -103,21 +103,21 @@ def _asked(suite: Path, method: str | None) -> Suite:
 
 
 def check(suite: Path, out: Path, *, method: str | None = None) -> str:
-    """Check results that someone hands in: the JSON file of a suite and, where they are beside it, its runs.
+    """Check submitted results: the JSON file of a suite and, if present, the folders of its runs.
 
     Args:
-        suite: the YAML file, ours.
-        out: folder of the results.
-        method: one more method that they must have, as for `bench`.
+        suite: our YAML file of the suite.
+        out: folder of the submitted results.
+        method: an additional method that the results must contain, as for `bench`.
 
     Returns:
-        What was found, in a line.
+        One line that summarizes the checked results.
 
     Raises:
-        CmkdError: the results are not those of the suite, or do not follow the protocol.
+        CmkdError: the results do not belong to the suite, or do not follow the protocol.
     """
     asked, path = _asked(suite, method), out / f"{suite.stem}.json"
-    asked.runs(out / "runs")  # what is wrong with it is not wrong with the file
+    asked.runs(out / "runs")  # an error here is in the suite, not in the submitted file
     content, named, rows = read_suite(path)
     named.check_methods()
     runs = planned_by(path, named, out / "runs")

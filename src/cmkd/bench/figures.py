@@ -1,4 +1,4 @@
-"""Figures of a suite."""
+"""Figures of a suite's results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cmkd.report.figures import COLORS, shown
 
 
 def ranks_figure(found: Mapping[str, Any]) -> Figure:
-    """Draw mean ranks on a line, best on the left; a bar joins methods that Nemenyi's test cannot tell apart.
+    """Draw mean ranks on a line, best on the left; a bar joins methods without a significant difference (Nemenyi).
 
     Args:
-        found: from `cmkd.bench.table.overall`, with a critical difference.
+        found: result of `cmkd.bench.table.overall`, with a critical difference.
 
     Source:
         The critical-difference diagram of Demsar 2006, JMLR 7.
@@ -44,7 +44,7 @@ def ranks_figure(found: Mapping[str, Any]) -> Figure:
 
 
 def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
-    """Return the longest runs of sorted ranks that lie within a critical difference, as first and last position.
+    """Return the longest runs of sorted ranks within the critical difference, as first and last positions.
 
     Example:
         >>> alike([1.0, 1.5, 2.4, 4.0], 1.0)
@@ -59,12 +59,12 @@ def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
 
 
 def gains_figure(comparisons: Sequence[Mapping[str, Any]], settings: Sequence[str], methods: Sequence[str]) -> Figure:
-    """Draw the gain over the student alone on test by data set and setting, with Student's 95 % intervals.
+    """Draw the test gain over the student alone by data set and setting, with Student's 95 % intervals.
 
     Args:
-        comparisons: those of `cmkd.bench.table.compare` whose rival is ``none``.
-        settings: those to draw, a panel each.
-        methods: those to draw, a color each.
+        comparisons: results of `cmkd.bench.table.compare` whose rival is ``none``.
+        settings: settings to draw, one panel each.
+        methods: methods to draw, one color each.
     """
     sets = list(dict.fromkeys(row["data"] for row in comparisons))
     figure = Figure(figsize=(4.2 * len(settings), 0.9 + 0.5 * len(sets)))

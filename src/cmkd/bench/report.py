@@ -1,4 +1,4 @@
-"""The pages of a suite, Markdown and HTML, made from its results alone."""
+"""The Markdown and HTML pages of a suite, made only from its results."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ INTRODUCTION = (
 
 
 class Strong(str):
-    """A cell to be shown in bold."""
+    """Text of a table cell that is shown in bold."""
 
 
 class Part(NamedTuple):
-    """A part of the page: plain text, with nothing of Markdown or HTML in it.
+    """A section of the page in plain text, without Markdown or HTML.
 
     Attributes:
-        title: empty for none.
-        text: the paragraph below it.
-        header: of the table, a cell per column.
-        lines: of the table.
-        left: number of columns that are left-aligned.
+        title: heading; empty for none.
+        text: paragraph below the heading.
+        header: header of the table, one cell per column.
+        lines: rows of the table.
+        left: number of left-aligned columns.
         figure: an SVG element, for the HTML page.
-        caption: of the picture.
+        caption: caption of the figure.
     """
 
     title: str = ""
@@ -58,8 +58,8 @@ def markdown(name: str, results: Mapping[str, Any]) -> str:
     """Return the page of a suite as Markdown.
 
     Args:
-        name: of the suite.
-        results: what `cmkd.bench.bench` returns.
+        name: name of the suite.
+        results: result of `cmkd.bench.bench`.
     """
     written = [
         f"# {escape(name)}",
@@ -78,7 +78,7 @@ def markdown(name: str, results: Mapping[str, Any]) -> str:
 
 
 def html(name: str, results: Mapping[str, Any]) -> str:
-    """Return the page of a suite as HTML, one file; arguments as for `markdown`."""
+    """Return the page of a suite as one HTML file; arguments as for `markdown`."""
     made = [
         {**part._asdict(), "lines": [[(c, isinstance(c, Strong)) for c in li] for li in part.lines]}
         for part in parts(results)
@@ -89,7 +89,7 @@ def html(name: str, results: Mapping[str, Any]) -> str:
 
 
 def parts(results: Mapping[str, Any]) -> list[Part]:
-    """Return what both pages show: ranks first, then each rival, then what failed."""
+    """Return the sections of both pages: ranks, accuracies, comparisons with each rival, then failed runs."""
     rivals, found = results["suite"]["rivals"], list[Part]()
     if results["overall"]:
         found.append(_overall("Over all data sets and settings", results["overall"], rivals))

@@ -1,4 +1,4 @@
-"""Intervals over students and test groups at once, and how right answers are kept for them in little space."""
+"""Intervals over students and test groups at once, and a compact text form of the correct answers they need."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cmkd.evaluation.intervals import RESAMPLES, TAILS
 MOST_GROUPS = 2**23
 MOST_DIGITS = 32
 MOST_DRAWN = 2**14
-"""Of more groups, blocks are drawn: a mean over as many blocks, formed at random, has the same spread."""
+"""Number of groups above which random blocks of groups are drawn; a mean over as many blocks has the same spread."""
 
 
 def encoded(counts: NDArray[np.integer]) -> str:
-    """Return the numbers of right answers as text.
+    """Return counts of correct answers as compact text.
 
-    It is ``DIGITSxNUMBERS:BASE64`` of their last binary digits, then those before, and so on, eight a byte, compressed
-    with zlib; a right or wrong answer takes a bit or less.
+    The text is ``DIGITSxNUMBERS:BASE64``. The last binary digits of all numbers come first, then those before them, and
+    so on, packed eight to a byte and compressed with zlib; one correct or wrong answer takes at most about one bit.
 
     Args:
-        counts: numbers from 0 to 4,294,967,295, 8,388,608 at most.
+        counts: at most 8,388,608 numbers from 0 to 4,294,967,295.
 
     Example:
         >>> decoded(encoded(np.array([3, 0, 70_000]))).tolist()
@@ -60,16 +60,18 @@ def decoded(text: str) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Draws of students and test groups: how often each resample holds each of them; the first holds all once.
+    """Weights of students and test groups in each resample; the first row is the original sample.
 
-    Teachers are drawn with replacement, then students within each (where a teacher has one student, the two are one
-    level), as for hierarchical data (Davison and Hinkley 1997, section 3.8), and test groups independently of both.
-    With few students or groups, percentile intervals are too narrow, so they stand beside Student's.
+    Teachers are drawn with replacement, then students within each teacher, as for hierarchical data (Davison and
+    Hinkley 1997, section 3.8); if a teacher has one student, the two levels are one. Test groups are drawn
+    independently. With few students or groups, percentile intervals are too narrow, so results give Student's
+    intervals too.
 
     Attributes:
-        students: ``(resamples + 1, students)``; those of one teacher together count as often as it was drawn.
-        groups: ``(resamples + 1, blocks)``.
-        blocks: ``(groups,)`` the block of each group: itself, unless there are more than `MOST_DRAWN`.
+        students: ``(resamples + 1, students)`` weights; those of one teacher's students add up to the number of times
+            that the teacher was drawn.
+        groups: ``(resamples + 1, blocks)`` number of times that each block of test groups was drawn.
+        blocks: ``(groups,)`` block of each group: the group itself, unless there are more than `MOST_DRAWN` groups.
     """
 
     students: NDArray[np.float64]
@@ -84,7 +86,7 @@ class Resamples:
             teachers: ``(students,)`` number of each student's teacher.
             groups: number of test groups.
             resamples: number of resamples.
-            seed: of the draws.
+            seed: random seed of the draws.
 
         Example:
             >>> drawn = Resamples.draw(np.array([0, 0, 1]), 4, resamples=10)
@@ -96,7 +98,7 @@ class Resamples:
         chosen = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
         students = np.zeros((resamples, len(teachers)))
         for column, own in enumerate(members):
-            # so many students as each drawing of this teacher has
+            # draw as many students as the teacher has, once for each time that the teacher was drawn
             drawn = generator.multinomial(chosen[:, column] * len(own), np.full(len(own), 1 / len(own)))
             students[:, own] = drawn / len(own)
         blocks = np.arange(groups)
@@ -113,11 +115,11 @@ class Resamples:
         """Return the mean accuracy of each resample.
 
         Args:
-            right: ``(students, groups)`` right answers.
-            sizes: ``(groups,)`` pairs.
+            right: ``(students, groups)`` number of correct answers.
+            sizes: ``(groups,)`` number of pairs.
 
         Returns:
-            ``(resamples + 1,)``, the first that of all students and pairs.
+            ``(resamples + 1,)`` accuracies; the first is over all students and pairs, without resampling.
         """
         counts = np.stack([np.bincount(self.blocks, row) for row in (*right, sizes)], axis=1)
         drawn = np.concatenate([part @ counts for part in np.array_split(self.groups, 16)])
@@ -138,7 +140,7 @@ def percentiles(values: NDArray[np.float64]) -> list[float]:
 
 
 def sign_p_value(values: NDArray[np.float64]) -> float:
-    """Return the p-value of the two-sided test that belongs to `percentiles`: how often resampled values change sign.
+    """Return the p-value of the two-sided test matching `percentiles`, from how often resampled values change sign.
 
     Source:
         Davison and Hinkley 1997, section 4.2, with one added to the counts.
@@ -155,8 +157,8 @@ def levels(values: NDArray[np.float64], teachers: NDArray[np.int64]) -> tuple[fl
     """Return the standard deviations between teachers and between the students of one teacher.
 
     They are estimated from the mean squares of a one-way analysis of variance (Searle, Casella and McCulloch 1992,
-    chapter 3); a negative estimate of the variance between teachers counts as 0. None where there is one
-    teacher, or none has several students, since the two levels cannot be told apart then.
+    chapter 3); a negative estimate of the variance between teachers counts as 0. The result is None if there is only
+    one teacher, or if no teacher has several students, since the two levels cannot be separated then.
 
     Args:
         values: ``(students,)``, such as differences of accuracy.

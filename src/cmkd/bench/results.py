@@ -1,4 +1,4 @@
-"""The results of a suite, read again and checked: ours, and those that others hand in."""
+"""Read and check the results of a suite, our own or submitted by others."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from cmkd.training.schedule import EPOCH_STEPS, PRESETS
 
 AGAIN = "restore the file, or run `cmkd bench` again without it"
 ABBREVIATED = 12
-"""Digits of a commit in stored results; a run's own have 40."""
+"""Digits of a commit in stored results that may be abbreviated; a run itself stores 40."""
 SHOWN = 5
-"""Faults of one kind that are named; of more, the number is given."""
+"""Largest number of students listed by name for one problem; for more, only their number is given."""
 Share = Annotated[float, Bounds(least=0, most=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _WrittenRuns:
-    """Schema of the number of runs in it."""
+    """Schema of the numbers of runs in the JSON file of a suite."""
 
     complete: int
     all: int
@@ -62,7 +62,7 @@ class _WrittenSuite:
 
 @dataclass(frozen=True, kw_only=True)
 class _WrittenStudent:
-    """Schema of a student in it."""
+    """Schema of a student in the JSON file of a suite."""
 
     data: str
     setting: str
@@ -82,13 +82,13 @@ class _WrittenStudent:
 
 
 def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
-    """Read the JSON file that `cmkd.bench.bench` wrote; the statistics in it are not needed.
+    """Read a JSON file written by `cmkd.bench.bench`; the statistics in it are not read.
 
     Returns:
-        What it holds, the suite, and the rows as `cmkd.bench.rows.collect` makes them.
+        The content of the file, the suite, and the rows in the form of `cmkd.bench.rows.collect`.
 
     Raises:
-        CmkdError: it is missing or damaged; the line names the file and the key.
+        CmkdError: the file is missing or damaged; the message names the file and the key.
     """
     content, what = read_json(path, fix=AGAIN), f"'{path}'"
     record(_WrittenSuite, content, what, fix=AGAIN)
@@ -110,10 +110,10 @@ def read_suite(path: Path) -> tuple[dict[str, Any], Suite, pd.DataFrame]:
 
 
 def planned_by(path: Path, suite: Suite, store: Path) -> list[PlannedRun]:
-    """Return the runs of the suite that a JSON file names.
+    """Return the runs of the suite in a JSON file.
 
     Raises:
-        CmkdError: as `Suite.runs`; the line names the file.
+        CmkdError: for the same reasons as `Suite.runs`; the message names the file.
     """
     try:
         return suite.runs(store)
@@ -122,21 +122,22 @@ def planned_by(path: Path, suite: Suite, store: Path) -> list[PlannedRun]:
 
 
 def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return the students that a suite asks for, from its JSON file and those of other suites beside it.
+    """Return the students that a suite asks for, from its JSON file and from other suites' files beside it.
 
-    If the suite's own file has students that it no longer asks for, it is kept beside the one that will replace it, and
-    found again by later calls. What another suite's file holds is taken where a run has the same configuration; a file
-    that cannot be read is passed over, with a warning, and so are students of a pack that has changed since. Those that
-    depend on a class or a file of the user's own that has changed, or on another default of a method, are left out,
-    with a warning, to be trained again.
+    If the suite's own file has students that the suite no longer asks for, a copy of the file is kept beside the one
+    that will replace it; later calls read it too. Students from another suite's file are used if their run has the same
+    configuration. An unreadable file of another suite is skipped with a warning; its students of a pack that has
+    changed since are skipped silently. Students that depend on a changed class or file of the user's own, or on a
+    changed default of a method, are left out with a warning, to be trained again.
 
     Args:
-        path: the suite's own file.
+        path: the suite's own JSON file.
         asked: the suite.
-        packs: as `Suite.packs` returns them, where the caller has them.
+        packs: result of `Suite.packs`, if the caller has it.
 
     Raises:
-        CmkdError: as `read_suite`, of the suite's own files; or a pack has changed since its students were trained.
+        CmkdError: one of the suite's own files is damaged (see `read_suite`), or a pack has changed since its students
+            were trained.
     """
     now, code, defaults = asked.packs() if packs is None else packs, sources(asked), options(asked.expressions)
 
@@ -165,23 +166,23 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
             warnings.warn(f"students of another suite do not count: {error}", CmkdWarning, stacklevel=2)
             continue
         rows = rows[~rows["data"].isin(_replaced(content, now))]
-        with contextlib.suppress(CmkdError):  # data that is not at hand here
+        with contextlib.suppress(CmkdError):  # its data are not available here
             parts.append(_asked_for(asked_for, place, suite, rows, newer(content)))
     found = pd.concat([part for part in parts if len(part)] or parts).drop_duplicates(STUDENT, ignore_index=True)
-    return of_first_teacher(found)  # of a run that was trained twice, the later one
+    return of_first_teacher(found)  # for a run that was trained twice, the later training
 
 
 def _replaced(content: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
-    """Return the packs that are not those of which a file holds students."""
+    """Return the packs that have changed since the students in a file were trained."""
     return [data for data, pack in content.get("packs", {}).items() if now.get(data, pack) != pack]
 
 
 def _asked_for(
     asked: Sequence[PlannedRun], path: Path, suite: Suite, rows: pd.DataFrame, newer: set[str]
 ) -> pd.DataFrame:
-    """Return the students of a file that are asked for, named as the runs are: settings may have other names there.
+    """Return the students of a file that are asked for, with the names of `asked`; settings may differ in name there.
 
-    Those that depend on names whose files are newer are left out.
+    Students that depend on the names in `newer` are left out with a warning.
     """
     was = {planned.place: planned.key for planned in planned_by(path, suite, Path())}
     runs, found, old = {planned.key: planned for planned in asked}, list[dict[Any, Any]](), 0
@@ -207,14 +208,14 @@ def faults(
     again: pd.DataFrame,
     runs: Sequence[PlannedRun],
 ) -> list[str]:
-    """Return what keeps results from counting; empty if nothing does.
+    """Return the violations of the protocol in results; empty if there are none.
 
     Args:
-        asked: the suite that was to be trained.
-        content: of the file that holds the results.
-        suite: the one that the results name; it may have more methods.
-        rows: its students.
-        again: those of them that the folders of the runs hold, counted there again.
+        asked: the suite that should have been trained.
+        content: content of the JSON file with the results.
+        suite: the suite named in the results; it may have more methods.
+        rows: students in the JSON file.
+        again: students recomputed from the folders of the runs, if present.
         runs: the runs of `suite`.
     """
     found = [
@@ -239,7 +240,7 @@ def faults(
         own = rows[rows[STUDENT[:3]].eq(list(planned.place)).all(axis=1)]
         if not one_teacher(own.to_dict("records")):
             found.append(f"students on {planned.title} have several teachers")
-        epochs = planned.config.epochs  # an epoch may begin below the largest number of steps
+        epochs = planned.config.epochs  # the last epoch may begin just below the limit
         most = epochs * EPOCH_STEPS if epochs else PRESETS[planned.config.preset] + EPOCH_STEPS
         found += _named(f"has more than {most} steps", set(_students(own[own["steps"].astype(float) > most])))
     sees = {method: any(METHODS.find(call.name).sees_all_labels for call in parse_sum(method)) for method in methods}
@@ -250,7 +251,7 @@ def faults(
 
 
 def uncommitted(rows: pd.DataFrame) -> list[str]:
-    """Return a line for each source tree, other than a commit, that trained students."""
+    """Return a line for each source state without a clean commit that trained students."""
     commits = rows["commit"].fillna("unknown")
     unsure = ~commits.str.fullmatch(f"[0-9a-f]{{{ABBREVIATED},40}}")
     return [
@@ -260,7 +261,7 @@ def uncommitted(rows: pd.DataFrame) -> list[str]:
 
 
 def _changed(rows: pd.DataFrame, again: pd.DataFrame) -> list[str]:
-    """Compare rows with those that the folders of the runs give."""
+    """Return the differences between rows and the same students recomputed from the folders of the runs."""
     if not len(again):
         return []
     both, found = rows.merge(again, on=STUDENT, suffixes=("", "_again")), list[str]()

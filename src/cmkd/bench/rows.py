@@ -1,4 +1,4 @@
-"""The students of a suite as rows, with what they got right on the test pairs."""
+"""The students of a suite as table rows, with their correct answers on the test pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cmkd.structure import ESSENTIAL
 
 SPLITS = ("validation", "test")
 STUDENT = ["data", "setting", "teacher", "method", "seed"]
-"""Columns that name a student of a suite."""
+"""Columns that identify a student of a suite."""
 COLUMNS = [
     *STUDENT,
     *("validation", "test", "teacher_validation", "teacher_test", "steps", "converged", "teacher_converged"),
@@ -28,17 +28,17 @@ COLUMNS = [
 ]
 """Columns of `collect`."""
 KINDS = {"teacher_converged": object, **dict.fromkeys(ESSENTIAL, float)}
-"""Of columns that older rows lack; pandas would make numbers of truth values beside missing ones."""
+"""Types of columns that older rows lack; pandas would turn booleans beside missing values into numbers."""
 NAMED = ["data", "setting", "method", "commit"]
-"""Columns of which a file keeps each name once."""
+"""Columns whose names a file stores once each."""
 TEACHER = ["teacher_validation", "teacher_test"]
-"""Columns that tell two trainings of a teacher apart."""
+"""Columns that distinguish two trainings of a teacher."""
 Row = dict[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """Schema of what a suite reads of a student in ``results.json``, and runs of older versions may lack."""
+    """Schema of a student's fields in ``results.json`` that a suite needs but runs of older versions may lack."""
 
     validation_accuracy: float
     steps: float
@@ -48,16 +48,17 @@ class _Measured:
 def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return a row for each trained student, from the folder of its run, or else from `earlier` rows.
 
-    A student in a folder does not count where code of the user's own that it depends on has changed since the run was
-    started. All students of a run have one teacher: where the teacher in the folder is another one than that of the
-    `earlier` rows, the students of one of them are returned, whichever has more.
+    A student in a folder does not count if the user's own code that it depends on has changed since the run was
+    started. All students of a run have the same teacher: if the teacher in the folder differs from that of the
+    `earlier` rows, only the students of the teacher with more students are returned.
 
     Columns: data, setting, teacher (its number), method, seed, validation and test (accuracies), teacher_validation,
-    teacher_test, steps, converged, teacher_converged (None where the run did not train it, and in rows of older
-    versions), sees_all_labels (a control that sees the labels which are hidden from the others), commit (of the code
-    that trained it), right (right answers in each test group, as `cmkd.bench.resampling.encoded` writes them), groups
-    (the pairs in each of them, likewise), and the measures of `cmkd.structure.ESSENTIAL` of its embeddings of
-    validation pairs. Groups are in the order of their names; where the data set has none, or one, each pair is one.
+    teacher_test, steps, converged, teacher_converged (None if the run did not train the teacher, and in rows of older
+    versions), sees_all_labels (True for a control that sees the labels hidden from other students), commit (of the code
+    that trained the student), right (correct answers in each test group, as `cmkd.bench.resampling.encoded` writes
+    them), groups (the number of pairs in each test group, encoded likewise), and the metrics of
+    `cmkd.structure.ESSENTIAL` on embeddings of validation pairs. Groups are in the order of their names; if the data
+    set has at most one group, each pair is a group.
     """
     known = pd.DataFrame(columns=COLUMNS) if earlier is None else earlier
     rows = list[Row]()
@@ -69,20 +70,20 @@ def collect(runs: Sequence[PlannedRun], earlier: pd.DataFrame | None = None) -> 
 
 
 def as_rows(rows: Sequence[Row] | pd.DataFrame) -> pd.DataFrame:
-    """Return a table of `COLUMNS` with their kinds, also where rows of an older version lack some."""
+    """Return a table of `COLUMNS` with their types, even if rows of an older version lack some columns."""
     return pd.DataFrame(rows, columns=COLUMNS).astype(KINDS)
 
 
 def complete(runs: Sequence[PlannedRun], rows: pd.DataFrame) -> list[PlannedRun]:
-    """Return the runs of which all students are among the rows."""
+    """Return the runs whose students are all among the rows."""
     there = set(rows[STUDENT].itertuples(index=False, name=None))
     return [planned for planned in runs if {(*planned.place, *student) for student in planned.students} <= there]
 
 
 def left(planned: PlannedRun, earlier: pd.DataFrame) -> PlannedRun | None:
-    """Return what is left to train of a run, None if nothing is: it without the methods that `earlier` rows have.
+    """Return the run without the methods that `earlier` rows have; None if nothing is left to train.
 
-    A method whose students are in the folder of the run stays part of it.
+    A method whose students are in the folder of the run remains in the run.
     """
     own, before, asked = list(_students(planned)), _of(planned, earlier), planned.students
     if not set(asked) - _names(_merged(own, before)):
@@ -104,25 +105,25 @@ def _merged(own: list[Row], before: list[Row]) -> list[Row]:
 
 
 def one_teacher(rows: Sequence[Row]) -> bool:
-    """Return whether students have one teacher, told by its accuracies."""
+    """Return whether students have the same teacher, judged by its accuracies."""
     scores = np.array([[row[name] for name in TEACHER] for row in rows], dtype=float).reshape(-1, len(TEACHER))
     return bool(np.isclose(scores, scores[:1], rtol=0.0, atol=ROUNDED, equal_nan=True).all())
 
 
 def of_first_teacher(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose teacher is that of the first row of their run, told by its accuracies."""
+    """Return the rows with the same teacher as the first row of their run, judged by its accuracies."""
     teacher = rows[TEACHER].astype(float).fillna(-1.0)
     first = teacher.groupby([rows[name] for name in STUDENT[:3]]).transform("first")
     return rows[((teacher - first).abs() <= ROUNDED).all(axis=1)]
 
 
 def rising(rows: pd.DataFrame) -> int:
-    """Return how many students had not converged, or have a teacher that had not: validation was still rising."""
+    """Return how many students, or their teachers, had not converged: validation accuracy was still rising."""
     return int((~rows["converged"].astype(bool) | rows["teacher_converged"].eq(False)).sum())
 
 
 def exact_accuracy(row: Mapping[Any, Any]) -> float:
-    """Return the accuracy that the right answers give, and refuse those that give another than the row has."""
+    """Return the exact test accuracy from a row's correct answers; raise `CmkdError` if the row contradicts them."""
     right, groups = decoded(row["right"]), decoded(row["groups"])
     name = f"{row['method']} on {row['data']}, {row['setting']}, teacher {row['teacher'] + 1}, seed {row['seed']}"
     if len(right) != len(groups) or not groups.sum() or (right > groups).any():
@@ -134,10 +135,10 @@ def exact_accuracy(row: Mapping[Any, Any]) -> float:
 
 
 def check_test_pairs(rows: pd.DataFrame) -> None:
-    """Refuse students of one data set and setting that were tested on different pairs.
+    """Check that all students of a data set and setting were tested on the same pairs.
 
     Raises:
-        CmkdError: there are such students, as of a class of the user's own whose files have changed.
+        CmkdError: the test pairs differ, for example since the files of the user's own data set have changed.
     """
     first = rows.groupby(["data", "setting"])["groups"].transform("first")
     for row in rows[rows["groups"] != first].to_dict("records"):
@@ -159,7 +160,7 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
         said = f"'{planned.config.out}' was started with {name}={values}, which is not what the suite asks for"
         raise CmkdError(f"{said}: choose another --out, or remove the folder")
     found, asked, newer = read_results(path), set(planned.students), changed_since(planned)
-    same = found["data"].get("same_test_pairs", True)  # else the teacher's accuracy is not what a student could reach
+    same = found["data"].get("same_test_pairs", True)  # else the teacher's accuracy is not comparable
     for student in found["students"]:
         if (student["method"], student["seed"]) in asked and not depends(planned, student["method"], newer):
             record(_Measured, student, f"'{path}'", fix=AGAIN)
@@ -182,10 +183,10 @@ def _students(planned: PlannedRun) -> Iterator[Row]:
 
 
 def stored(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return rows as JSON holds them: ``columns``, ``rows``, ``names``, and ``groups``.
+    """Return rows in a form for JSON: ``columns``, ``rows``, ``names``, and ``groups``.
 
-    Where a row would repeat a name (`NAMED`), it has its number among the ``names`` of its column, or -1 for none.
-    Groups are kept once for each data set, and once more for a setting in which it has other test pairs.
+    In the columns `NAMED`, a row has the index of its name in the ``names`` of the column, or -1 for none. Groups are
+    stored once per data set, and once more for each setting in which the data set has other test pairs.
     """
     kept, names = rows.drop(columns="groups"), dict[str, list[str]]()
     for column in NAMED:
@@ -201,7 +202,7 @@ def stored(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def restored(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows that `stored` wrote, with the values of the file; KeyError or ValueError if it is damaged."""
+    """Return the rows that `stored` wrote, with unconverted values; KeyError or ValueError if the file is damaged."""
     rows = pd.DataFrame(found["rows"], columns=found["columns"] or COLUMNS, dtype=object)
     for column, known in found.get("names", {}).items():
         named = pd.Series(pd.Categorical.from_codes(rows[column].infer_objects(), known))

@@ -1,4 +1,4 @@
-"""What students depend on that may change under its name: code and files of the user's own, and defaults of methods."""
+"""Dependencies of students that may change without a new name: the user's own code and files, and method defaults."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from cmkd.options import check, plain
 from cmkd.registry import is_reference
 
 APART = {"method_options", "checkpoint", "outputs", "modality"}
-"""Settings that are compared by method and by content, or may be written in several ways."""
+"""Settings excluded from the comparison: they are compared by method or by content, or have several spellings."""
 OPEN = {"epochs", "batch_size", "flip", "shift", "views", "modality_dropout"}
-"""Settings that a run decides where they are left open."""
+"""Settings that a run fills in if they are left open."""
 
 
 def sources(asked: Suite) -> dict[str, str]:
-    """Return a checksum of the code of each own method, data set and model of a suite, and of each teacher in a file.
+    """Return a checksum of each own method, data set and model of a suite (their code), and of each teacher in a file.
 
-    Those that are not at hand here are left out.
+    Code and files that are not available here are left out.
     """
     found = set[str]().union(*(_own(planned.config, asked.expressions) for planned in asked.runs(Path())))
     return {name: now for name in sorted(found) if (now := _checksum(name))}
 
 
 def changed(was: Mapping[str, str], now: Mapping[str, str], *, whole: bool = False) -> set[str]:
-    """Return the names whose files are not the same; if `was` is `whole`, those that it lacks too."""
+    """Return the names whose checksums differ; with `whole`, also the names that `was` lacks."""
     new = set(now) - set(was) if whole else set()
     return new | {name for name, content in was.items() if now.get(name, content) != content}
 
 
 def options(methods: Iterable[str], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
-    """Return the options of each method of some expressions, by name: those given for it, and the defaults of others.
+    """Return all options of each method in some expressions, by method name: the given ones, and defaults for the rest.
 
-    Methods that are not at hand here are left out.
+    Methods that are not available here are left out.
     """
     found = dict[str, dict[str, Any]]()
     for name in sorted(_names(methods)):
@@ -54,7 +54,7 @@ def options(methods: Iterable[str], given: Mapping[str, Mapping[str, Any]] | Non
 
 
 def with_other_options(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the methods with another value of an option; one that only a newer version has does not count.
+    """Return the methods with a changed value of an option; options that only `now` has do not count.
 
     Example:
         >>> with_other_options({"kd": {"weight": 1.0}, "ds": {}}, {"kd": {"weight": 2.0}, "ds": {"new": 0}})
@@ -64,7 +64,7 @@ def with_other_options(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, M
 
 
 def changed_since(planned: PlannedRun) -> set[str]:
-    """Return the names that are not what they were when a run was started in its folder."""
+    """Return the names of code, files and methods that have changed since a run was started in its folder."""
     path = planned.config.out / SETTINGS
     settings = read_settings(path) if path.exists() else {}
     was = dict(settings.get("sources", {}))
@@ -77,17 +77,17 @@ def changed_since(planned: PlannedRun) -> set[str]:
 
 
 def other_settings(planned: PlannedRun) -> dict[str, str]:
-    """Return the settings of the run in its folder that are not those of its suite: name -> ``old, now new``.
+    """Return the settings in a run's folder that differ from those of its suite: name -> ``old, now new``.
 
-    What a run decided itself is not compared, nor are options that are newer than the folder. A run with
-    students that are left to train compares all of its settings (`RunFolder.record`).
+    Settings that the run filled in itself, and options that are newer than the folder, are not compared. If students
+    are left to train, the run itself compares all of its settings (`RunFolder.record`).
     """
     path = planned.config.out / SETTINGS
     return differences(*_alike(read_settings(path), planned.config.to_dict())) if path.exists() else {}
 
 
 def _alike(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parts of two nested mappings whose names both have, and that the second does not leave open."""
+    """Return the parts of two nested mappings with common names, without those that the second leaves open."""
     old, new = dict[str, Any](), dict[str, Any]()
     for name in was.keys() & now.keys() - APART:
         before, after = was[name], now[name]
@@ -98,12 +98,12 @@ def _alike(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, An
 
 
 def depends(planned: PlannedRun, method: str, names: Collection[str]) -> bool:
-    """Return whether a student of a run depends on one of the names, which are of methods, too."""
+    """Return whether a method's students in a run depend on one of the names (code, files or methods)."""
     return not (_own(planned.config, [method]) | _names([method])).isdisjoint(names)
 
 
 def _own(config: RunConfig, methods: Iterable[str]) -> set[str]:
-    """Return the code and the files of the user's own that students of some methods depend on."""
+    """Return the names of the user's own code and files that students of some methods depend on."""
     return own_models_and_data(config).union(*map(own_methods, methods), map(str, _files(config).values()))
 
 
@@ -119,7 +119,7 @@ def _files(config: RunConfig) -> dict[tuple[str, str], Path]:
 
 
 def _checksum(name: str) -> str:
-    """Return the checksum of the code of a class, or of a file; empty if it is not here."""
+    """Return the checksum of the code of a class, or of a file; empty if it is not available here."""
     with contextlib.suppress(CmkdError, OSError):
         return code_checksum(name) if is_reference(name) else checksum(Path(name))
     return ""

@@ -1,4 +1,4 @@
-"""A suite: which runs a study consists of, from a YAML file."""
+"""A suite: the runs of a study, described by a YAML file."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ from cmkd.progress import shown
 from cmkd.registry import is_reference
 
 SEED_STEP = 1000
-"""Between the first seeds of two teachers: more students than anyone trains for one."""
+"""Distance between the first seeds of two teachers, and so the largest number of students per teacher and method."""
 OWN = ("data", "out", "methods", "seeds", "seed", "jobs")
-"""Options of a run that a suite sets itself."""
+"""Run options that a suite sets itself."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A study: every data set in every setting with several teachers, and a student for each method and seed of these.
+    """A study: all data sets in all settings, with several teachers each, and a student per teacher, method and seed.
 
     Args:
-        data: data sets, as ``cmkd run --data`` takes them; ``$NAME`` is a variable of the environment, such as the
-            folder of files that are not yours to share.
-        methods: as ``cmkd run --methods`` takes them, a list of them, or ``every``; ``none`` comes first if it is not
-            among them.
-        settings: name -> options of ``cmkd run`` that make it, such as ``{"a tenth": {"label_fraction": 0.1}}``. In
-            their texts, ``{data}`` stands for the data set and ``{teacher}`` for the number of the teacher, from 1, as
-            in ``{"teacher": {"checkpoint": "{data}-teacher-{teacher}/best.safetensors"}}``.
-        teachers: for each data set and setting, each with a seed of its own.
-        first_teacher: number of the first of them, from 1: 6 confirms with new ones what a suite of five has chosen.
-        seeds: students for each method and teacher.
-        rivals: methods that the others are compared with.
+        data: data sets, as for ``cmkd run --data``; ``$NAME`` is replaced by that environment variable, such as the
+            folder of files that you may not share.
+        methods: methods as for ``cmkd run --methods``, a list of such texts, or ``every``; ``none`` is added in front
+            if it is missing.
+        settings: name -> options of ``cmkd run`` for this setting, such as ``{"a tenth": {"label_fraction": 0.1}}``. In
+            text values, ``{data}`` is replaced by the data set and ``{teacher}`` by the number of the teacher, from 1,
+            as in ``{"teacher": {"checkpoint": "{data}-teacher-{teacher}/best.safetensors"}}``.
+        teachers: number of teachers for each data set and setting, each with its own seed.
+        first_teacher: number of the first teacher, from 1. For example, 6 uses new teachers to confirm what a suite
+            with five teachers has selected.
+        seeds: number of students for each method and teacher.
+        rivals: methods with which all others are compared.
         run: options of ``cmkd run`` for all runs, such as ``{"preset": "full"}``.
 
     Raises:
-        CmkdError: an unknown option, a value of a wrong type or out of range, or a rival that is no method or occurs
-            twice.
+        CmkdError: an option is unknown, a value has the wrong type or is out of range, or a rival is not among the
+            methods or occurs twice.
 
     Example:
         >>> suite = Suite(("digits",), "kd,ds", {"few": {"labels": 40}, "all": {}}, teachers=2)
@@ -85,16 +86,16 @@ class Suite:
 
     @classmethod
     def load(cls, path: Path) -> Suite:
-        """Read a YAML file.
+        """Read a suite from a YAML file.
 
         Raises:
-            CmkdError: as the class; or the file is missing, or no YAML.
+            CmkdError: the file is missing or not valid YAML, or its content is invalid (see `Suite`).
         """
         return build(cls, read_yaml(path, example="data: [digits]"))
 
     @property
     def expressions(self) -> tuple[str, ...]:
-        """The methods, one expression each, ``none`` among them."""
+        """The methods, one expression each, including ``none``."""
         if isinstance(self.methods, str):
             given = list(METHODS) if self.methods == "every" else split_list(self.methods)
         else:
@@ -102,20 +103,21 @@ class Suite:
         return tuple(given) if "none" in given else ("none", *given)
 
     def with_method(self, method: str) -> Suite:
-        """Return the suite with one more method, as in `methods`.
+        """Return the suite with an additional method, written as in `methods`.
 
         Raises:
-            CmkdError: it is empty, as a variable of a script that is not set.
+            CmkdError: the method is empty, for example from an unset variable in a script.
         """
         if not split_list(method):
             raise CmkdError("--method is empty; give a method, or leave it out")
         return self if method in self.expressions else replace(self, methods=",".join((*self.expressions, method)))
 
     def check_methods(self) -> None:
-        """Refuse what no run could train; classes of the user's own are imported.
+        """Check that runs can train the methods; the user's own classes are imported.
 
         Raises:
-            CmkdError: an expression that cannot be read, an unknown method or option, or one method in two spellings.
+            CmkdError: an expression cannot be read, a method or option is unknown, or one method is listed in two
+                spellings.
         """
         seen: list[tuple[str, list[Call]]] = []
         for expression in self.expressions:
@@ -127,16 +129,16 @@ class Suite:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The data that are packs or folders of pairs, not data sets known by a name or classes of the user's own."""
+        """Entries of `data` that are packs or folders of pairs, not named data sets or the user's own classes."""
         return tuple(data for data in self.data if not (portable(expanded(data)) or is_own(expanded(data))))
 
     def packs(self) -> dict[str, str]:
-        """Return a checksum of each of the `folders`, which may grow under its name.
+        """Return a checksum of each entry of `folders`, because their content may change without a new name.
 
-        Those that are not at hand here are left out.
+        Folders that are not available here are left out.
 
         Raises:
-            CmkdError: two of them are the same.
+            CmkdError: two entries are the same data.
         """
         found, first = dict[str, str](), dict[str, str]()
         for data in self.folders:
@@ -149,12 +151,14 @@ class Suite:
         return found
 
     def runs(self, store: Path) -> list[PlannedRun]:
-        """Return the runs of the suite, with a folder each in `store`: one teacher everywhere, then the next.
+        """Return the runs of the suite, each with its own folder in `store`.
 
-        So a suite that is stopped early has fewer teachers rather than fewer data sets.
+        The first teacher's runs on all data sets and settings come first, then the next teacher's. A suite that is
+        stopped early thus has fewer teachers rather than fewer data sets.
 
         Raises:
-            CmkdError: a setting is no configuration of a run, two entries give the same run, or a variable is not set.
+            CmkdError: a setting is not a valid run configuration, two entries give the same run, or an environment
+                variable is not set.
         """
         found = [
             self._run_of(store, data, setting, teacher)
@@ -172,8 +176,8 @@ class Suite:
         fixed: dict[str, Any] = {"data": expanded(data), "seed": teacher * SEED_STEP, "out": store}
         written = merged(self.run, self.settings[setting])
         config = build(RunConfig, filled(written, {"data": fixed["data"], "teacher": str(teacher + 1)}) | fixed)
-        # methods and seeds are no part of it, so that a suite that grows continues in the same folders; nor are
-        # defaults, so that it does with a cmkd of more options; nor is where the data are
+        # the key leaves out methods and seeds, so that an extended suite continues in the same folders; defaults, so
+        # that it also does after an update of cmkd that adds options; and the place of the data
         general = build(RunConfig, written | fixed).to_dict()
         described = {"data": data} | beyond(general, RunConfig(config.data, store).to_dict())
         key = checksum([json.dumps(described, sort_keys=True).encode()])[:8]
@@ -191,10 +195,10 @@ class PlannedRun:
     """One run of a suite: a teacher and its students.
 
     Args:
-        data: the data set, as the suite names it.
+        data: the data set, as written in the suite.
         setting: name of the setting.
         teacher: number of the teacher, from 0.
-        config: of the run.
+        config: configuration of the run.
     """
 
     data: str
@@ -204,7 +208,7 @@ class PlannedRun:
 
     @property
     def place(self) -> tuple[str, str, int]:
-        """Data set, setting and teacher: what names it among the runs of its suite."""
+        """Data set, setting and teacher, which identify the run within its suite."""
         return self.data, self.setting, self.teacher
 
     @property
@@ -216,26 +220,26 @@ class PlannedRun:
 
     @property
     def key(self) -> str:
-        """What it has in common with the runs of other suites that train the same students of the same teacher."""
+        """Key that is the same for the runs of other suites with the same data, configuration and teacher."""
         return self.config.out.name.rsplit("-", 1)[-1]
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Name of the run in messages."""
         return f"{self.data}, {self.setting}, teacher {self.teacher + 1}"
 
     @property
     def students(self) -> list[tuple[str, int]]:
-        """Method and seed of each of its students."""
+        """Method and seed of each student of the run."""
         seeds = range(self.config.seed, self.config.seed + self.config.seeds)
         return [(method, seed) for method in self.config.expressions for seed in seeds]
 
 
 def expanded(reference: str) -> str:
-    """Return a reference with the variables of the environment in it.
+    """Return a reference to data with environment variables expanded.
 
     Raises:
-        CmkdError: one is not set.
+        CmkdError: a variable is not set.
 
     Example:
         >>> os.environ["SENSORS"] = "/data"

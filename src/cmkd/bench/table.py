@@ -1,4 +1,4 @@
-"""What a suite found: comparisons of methods in each setting and over all."""
+"""Statistics of a suite: comparisons of methods in each setting and over all settings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cmkd.evaluation.intervals import FEW_GROUPS, paired_error
 POWER = 0.8
 Differences = TypeVar("Differences", "pd.Series[float]", pd.DataFrame)
 DIGITS = 6
-"""Decimals to which means, and differences of them, are compared: equal ones differ in the last digits of a float."""
+"""Decimals to which means and their differences are rounded before comparisons, so that equal values are ties."""
 KEYS = ["data", "setting"]
 BY_NORMAL = float(stats.norm.ppf(0.975) + stats.norm.ppf(POWER))
-"""Standard errors that a difference needs to be found at 5 % with a probability of `POWER`."""
+"""Difference in standard errors that a normal test at 5 % detects with a probability of `POWER`."""
 
 
 def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
-    """Return ``models``, ``comparisons``, ``overall`` and ``by_setting`` (the same for each setting of the suite)."""
+    """Return ``models``, ``comparisons``, ``overall`` and ``by_setting`` (``overall`` for each setting alone)."""
     if not len(rows):
         return {"models": [], "comparisons": [], "overall": None, "by_setting": {}}
     return {
@@ -40,9 +40,9 @@ def statistics(rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
 
 
 def models(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return, for each data set and setting, mean accuracies by split: ``teacher``, and ``means`` of the methods.
+    """Return mean accuracies by split for each data set and setting: ``teacher``, and ``means`` of the methods.
 
-    Of ``n`` students, ``rising`` had not converged, or their teachers had not (`cmkd.bench.rows.rising`).
+    ``rising`` of the ``n`` students, or their teachers, had not converged (`cmkd.bench.rows.rising`).
     """
     return [
         {
@@ -67,23 +67,23 @@ def _mean(values: pd.Series[float]) -> float | None:
 def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     """Compare each method with each rival in every setting; students of the same teacher and seed are paired.
 
-    Two such students start from the same weights, and see the pairs in the same order where they use the same ones.
+    Two paired students start from the same weights, and see the pairs in the same order if they use the same pairs.
 
     Returns:
-        For each data set, setting, method and rival ``n`` students and, for each split, ``teachers`` (the mean
-        difference with each teacher), their ``mean``, Student's 95 % ``interval`` and the ``p_value`` of his test over
-        the teachers, since students of one teacher are not independent (over the students, where there is one teacher,
-        for which alone they hold then), and ``detectable``: the difference that as many teachers would have shown with
-        a probability of 0.8; on test, that of as many test groups, if it is larger. ``over_groups`` holds the 95 %
-        ``interval`` of the difference on test over teachers, their students and test groups at once, and its
-        ``p_value``: by resampling (`cmkd.bench.resampling`), and by `cmkd.evaluation.paired_interval` where there are
-        several students and fewer than ten groups, of which resamples would differ too little. ``levels`` are the
-        standard deviations of the difference between teachers and within one, and ``closed``, where the rival is
-        ``none``, is the fraction of the gap between student alone and teacher that the method closes, with its
-        interval; None where the gap cannot be told from 0.
+        For each data set, setting, method and rival, the number ``n`` of paired students and the following entries.
+        For each split: ``teachers`` (mean difference for each teacher), their ``mean``, and Student's 95 % ``interval``
+        and the ``p_value`` of the t test over teachers, since students of one teacher are not independent. With a
+        single teacher, both are over its students and hold for that teacher alone. ``detectable`` is the difference
+        that as many teachers would detect with a probability of 0.8; on test, it is that of as many test groups if that
+        is larger. ``over_groups`` holds the 95 % ``interval`` of the test difference over teachers, their students and
+        test groups at once, with its ``p_value``. They come from resampling (`cmkd.bench.resampling`), or, with several
+        students and fewer than ten groups, from `cmkd.evaluation.paired_interval`, because resamples of so few groups
+        vary too little. ``levels`` are the standard deviations of the difference between teachers and within a teacher.
+        ``closed``, for the rival ``none``, is the fraction of the gap between student alone and teacher that the method
+        closes, with its interval; None if the gap is not significantly above 0.
 
     Raises:
-        CmkdError: as `cmkd.bench.rows.check_test_pairs`.
+        CmkdError: students were tested on different pairs (see `cmkd.bench.rows.check_test_pairs`).
     """
     check_test_pairs(rows)
     found = []
@@ -98,10 +98,10 @@ def compare(rows: pd.DataFrame, suite: Suite) -> list[dict[str, Any]]:
     return found
 
 
-# Kept, since a method meets several rivals, and a suite compares them anew after each run.
-@lru_cache(maxsize=4)  # of 65 MB each at most
+# Cached, because a method is compared with several rivals, and a suite repeats the comparisons after each run.
+@lru_cache(maxsize=4)  # at most 65 MB each
 def _drawn(teachers: tuple[int, ...], groups: int) -> Resamples:
-    """Return the draws for some students; the same for as many students of the same teachers."""
+    """Return the resamples for students of these teachers; equal arguments give equal resamples."""
     return Resamples.draw(np.array(teachers), groups)
 
 
@@ -113,14 +113,14 @@ def _accuracy(right: tuple[str, ...], teachers: tuple[int, ...], groups: str) ->
 
 
 def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str, Any]:
-    """Compare students of two methods that are paired row by row; `groups` are the pairs of each test group."""
+    """Compare students of two methods, paired row by row; `groups` encodes the number of pairs in each test group."""
     found: dict[str, Any] = {split: _described(ours[split] - theirs[split]) for split in SPLITS}
     teachers = tuple(ours.index.get_level_values("teacher"))
     sizes = decoded(groups)
     drawn = _drawn(teachers, len(sizes))
     here, there = (_accuracy(tuple(own["right"]), teachers, groups) for own in (ours, theirs))
     few = _of_few_groups(ours["right"], theirs["right"], sizes)
-    if found["test"]["detectable"] is not None:  # a difference is clear where both intervals exclude 0
+    if found["test"]["detectable"] is not None:  # a difference is significant if both intervals exclude 0
         error = None if few is None else paired_error(few, sizes)
         shift = BY_NORMAL if error is None else _visible_shift(error[2], POWER)
         by_groups = shift * (float((here - there)[1:].std()) if error is None else error[1])
@@ -131,7 +131,7 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
         "closed": None,
     }
     gap = drawn.students @ theirs["teacher_test"].to_numpy(dtype=float) / drawn.students.sum(1) - there
-    # where there is no teacher's accuracy, the gap is NaN, which is not above 0
+    # if the teacher's accuracy is unknown, the gap is NaN, and the condition is false
     if (theirs["method"] == "none").all() and gap[0] > 0 and percentiles(gap[1:])[0] > 0:
         some = gap > 0  # a few resamples may have no gap to close
         share = (here - there)[some] / gap[some]
@@ -142,7 +142,7 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, groups: str) -> dict[str
 def _of_few_groups(
     ours: pd.Series[str], theirs: pd.Series[str], sizes: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """Return how many more pairs of each group were right, a row for each `_units`; None where groups are many."""
+    """Return the differences in correct answers per group, a row for each of the `_units`; None with many groups."""
     if len(sizes) >= FEW_GROUPS:
         return None
     more = pd.DataFrame([decoded(a) - decoded(b) for a, b in zip(ours, theirs, strict=True)], index=ours.index)
@@ -159,7 +159,7 @@ def _over_groups(
 
 
 def _units(differences: Differences) -> Differences:
-    """Return the differences that count as independent: the means of teachers or, of one, its students."""
+    """Return the independent differences: the mean of each teacher, or, with one teacher, those of its students."""
     teachers = differences.groupby("teacher").mean()
     return teachers if len(teachers) > 1 else differences
 
@@ -177,12 +177,12 @@ def _described(differences: pd.Series[float]) -> dict[str, Any]:
 
 
 def visible_difference(spread: float, n: int, *, power: float = POWER) -> float:
-    """Return the smallest mean difference that a paired t test at 5 % finds with a probability of `power`.
+    """Return the smallest mean difference that a paired t test at 5 % detects with a probability of `power`.
 
     Args:
         spread: standard deviation of the differences.
         n: number of pairs, at least 2.
-        power: the probability.
+        power: probability of detecting the difference.
 
     Example:
         >>> round(visible_difference(1.0, 16), 2)
@@ -193,7 +193,7 @@ def visible_difference(spread: float, n: int, *, power: float = POWER) -> float:
 
 @lru_cache
 def _visible_shift(freedom: float, power: float) -> float:
-    """Return the same difference in standard errors of the mean, of which `freedom` are the degrees of freedom."""
+    """Return `visible_difference` in standard errors of the mean, for `freedom` degrees of freedom."""
     limit = stats.t.ppf(0.975, freedom)
     return float(optimize.brentq(lambda d: stats.nct.sf(limit, freedom, d) - power, 0.0, 100.0))
 
@@ -201,18 +201,19 @@ def _visible_shift(freedom: float, power: float) -> float:
 def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
     """Compare methods over data sets, by mean rank and by Wilcoxon's test on mean accuracies.
 
-    Students count whose teacher and seed every method has. Of a data set, the mean over the settings with such
-    students counts, and over its variants by options: they share test pairs, so they are not independent. Controls
-    that see all labels take no part.
+    Only students whose teacher and seed every method has are used. A data set counts once, with the mean over its
+    settings and its variants by options: these share test pairs, so they are not independent. Controls that see all
+    labels are left out.
 
     Returns:
-        ``data_sets`` (their number), ``lacking`` (data sets and settings without such students), ``fewer`` (those where
-        not all students count), ``friedman`` (the p-value of Friedman's test that all ranks are alike) and
-        ``critical_difference`` of mean ranks (Nemenyi's, at 5 %; Demsar 2006, JMLR 7), both None where there are fewer
-        than three methods or two data sets, and ``methods``: for each, best first, ``rank`` (1 is best; the mean over
-        data sets, by test accuracy) and for each rival the median ``difference`` over data sets and the ``p_value`` of
-        Wilcoxon's signed-rank test, corrected by Holm over the methods; None where data sets are too few for it to
-        reach 5 % so corrected, even if all of them agreed. None where there are no such students.
+        None if no such students exist; else a dictionary. ``data_sets``: number of data sets. ``lacking``: data sets
+        and settings without such students. ``fewer``: those in which some students are not used. ``friedman``: p-value
+        of Friedman's test that all ranks are equal. ``critical_difference``: Nemenyi's critical difference of mean
+        ranks at 5 % (Demsar 2006, JMLR 7). Both are None with fewer than three methods or two data sets. ``methods``:
+        for each method, best first, its ``rank`` by test accuracy (1 is best; mean over data sets), and ``against``,
+        with for each rival the median ``difference`` over data sets and the ``p_value`` of Wilcoxon's signed-rank test,
+        corrected by Holm over the methods. The p-value is None if there are too few data sets to reach 5 % after the
+        correction, even if all of them agreed.
     """
     each = rows[~rows["sees_all_labels"]].pivot(index=[*KEYS, "teacher", "seed"], columns="method", values="test")
     students = each.dropna()
@@ -247,7 +248,7 @@ def overall(rows: pd.DataFrame, suite: Suite) -> dict[str, Any] | None:
 
 
 def wilcoxon_smallest(data_sets: int, methods: int) -> float:
-    """Return the smallest p-value that Wilcoxon's test can have over data sets, corrected by Holm over methods.
+    """Return the smallest p-value that Wilcoxon's test over data sets can reach, corrected by Holm over methods.
 
     Example:
         >>> wilcoxon_smallest(6, 1), wilcoxon_smallest(8, 13)
@@ -257,11 +258,11 @@ def wilcoxon_smallest(data_sets: int, methods: int) -> float:
 
 
 def critical_difference(methods: int, data_sets: int) -> float:
-    """Return the difference of mean ranks that Nemenyi's test finds at 5 %.
+    """Return the smallest difference of mean ranks that is significant at 5 % in Nemenyi's test.
 
     Args:
         methods: number of ranked methods.
-        data_sets: number of data sets that the ranks are means of.
+        data_sets: number of data sets over which the ranks are averaged.
 
     Source:
         Demsar 2006, JMLR 7, section 3.2.2.
@@ -280,7 +281,7 @@ def _friedman(means: pd.DataFrame) -> float:
 
 
 def _wilcoxon(differences: np.ndarray) -> float:
-    unequal = differences[differences != 0]  # which it leaves out, but older releases of scipy not for the exact p
+    unequal = differences[differences != 0]  # older releases of scipy keep zeros for the exact p
     return float(stats.wilcoxon(unequal).pvalue) if len(unequal) else 1.0
 
 

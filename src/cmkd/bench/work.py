@@ -1,4 +1,4 @@
-"""Training what a suite lacks: runs side by side in processes of their own, here or on a Ray cluster."""
+"""Train the missing runs of a suite in parallel processes, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from cmkd.training.display import TrainingDisplay
 from cmkd.training.reporting import Report
 
 TRIES = 2
-"""Of a run whose process dies; one that is refused in words is refused again."""
+"""Attempts at a run whose process dies or crashes; a run that fails with another `CmkdError` is not repeated."""
 POLL_SECONDS = 2.0
 REFUSED = 2
-"""Exit code of a run that cannot be as it is asked for."""
+"""Exit code of a run that fails with a `CmkdError` and would fail again."""
 Submit = Callable[[PlannedRun], "Future[Ended]"]
 
 
@@ -39,8 +39,8 @@ class Ended(NamedTuple):
     """How a run ended.
 
     Attributes:
-        reason: why it failed; empty if it did not.
-        refused: whether it would fail again.
+        reason: reason of the failure; empty for a success.
+        refused: whether the run would fail again.
     """
 
     reason: str = ""
@@ -56,16 +56,16 @@ def train(
     on: Screen,
     ended: Callable[[dict[str, str]], None],
 ) -> None:
-    """Train what is missing.
+    """Train the missing students of runs.
 
     Args:
         runs: the runs.
-        left: returns what is left to train of a run; None if nothing is.
-        workers: runs at the same time; by default one a core, or one on a GPU. A cluster runs as many as it has room
-            for.
-        ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; by default none.
-        on: shows where the runs are.
-        ended: called where a run is over, and once at the start, with title -> reason of those that failed.
+        left: function that returns the part of a run that is left to train, or None.
+        workers: number of runs at the same time; by default one per core, or one on a GPU. A cluster runs as many as
+            its resources allow.
+        ray: address of a Ray cluster whose machines share the folder of the runs, or ``local``; None for no cluster.
+        on: screen that shows the progress of the runs.
+        ended: function called at the start and after each run, with title -> reason of the failed runs.
 
     Raises:
         CmkdError: Ray is not installed, or there is no cluster at the address.
@@ -99,7 +99,7 @@ def train(
                 ended(failures)
             for future, planned in running.items():
                 before, counts[planned.title] = counts[planned.title], trained(planned)
-                if future.running() or counts[planned.title] > before:  # a cluster does not say which ones run
+                if future.running() or counts[planned.title] > before:  # a cluster does not say which runs are active
                     display(_report(planned, counts[planned.title], before))
 
 
@@ -131,7 +131,7 @@ def trained(planned: PlannedRun) -> int:
 
 
 def log_file(planned: PlannedRun) -> Path:
-    """Return where a run's own words go."""
+    """Return the log file of a run, with all of its output."""
     return planned.config.out / "run.log"
 
 
@@ -143,7 +143,7 @@ def _how(future: Future[Ended]) -> Ended:
 
 @contextlib.contextmanager
 def _here(missing: int, workers: int | None) -> Iterator[tuple[Submit, int]]:
-    """Yield a function that starts a run in a process here, which ends with the block, and how many run at a time."""
+    """Yield a function that starts a run in a local process, and the number of parallel runs; stop all at the end."""
     import torch
 
     cores = usable_cores()
@@ -160,7 +160,7 @@ def _here(missing: int, workers: int | None) -> Iterator[tuple[Submit, int]]:
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
-    """Yield a function that starts a run on a Ray cluster, with a core or a GPU of its own, and how many at a time."""
+    """Yield a function that starts a run on a Ray cluster, on its own core or GPU, and the number of parallel runs."""
     with needs_extra("ray", "--ray"):
         import ray as engine
     try:
@@ -171,7 +171,7 @@ def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
         raise CmkdError(f"no Ray cluster found at '{address}' ({said}); {hint}") from error
     resources = engine.cluster_resources()
     gpus = int(resources.get("GPU", 0))
-    # a machine that dies takes its run along, which another one continues from the shared folder
+    # if a machine dies, another one continues its run from the shared folder
     remote = engine.remote(max_retries=2)(run_in).options(num_cpus=1, num_gpus=1 if gpus else 0)
     try:
         yield lambda planned: remote.remote(Path.cwd(), planned).future(), gpus or max(1, int(resources.get("CPU", 1)))
@@ -180,13 +180,13 @@ def _cluster(address: str) -> Iterator[tuple[Submit, int]]:
 
 
 class Running:
-    """Processes that are stopped together; afterwards none begins."""
+    """Processes that are stopped together; after that, no new one starts."""
 
     def __init__(self) -> None:
         self._lock, self._alive, self._over = threading.Lock(), set[BaseProcess](), False
 
     def join(self, process: BaseProcess) -> None:
-        """Start a process and wait for its end, unless they were stopped."""
+        """Start a process and wait for its end; do nothing after `stop`."""
         with self._lock:
             if self._over:
                 return
@@ -197,19 +197,19 @@ class Running:
         self._alive.discard(process)
 
     def stop(self) -> None:
-        """Stop them."""
+        """Stop all processes."""
         with self._lock:
             self._over = True
         end(list(self._alive))
 
 
 def run(planned: PlannedRun, jobs: int | None, running: Running | None = None) -> Ended:
-    """Train one run in a process of its own, and return how it ended.
+    """Train one run in its own process, and return how it ended.
 
     Args:
         planned: the run.
-        jobs: students at a time.
-        running: the processes that it is stopped with.
+        jobs: number of students at the same time; None for the run's default.
+        running: group of processes that are stopped together.
     """
     context = multiprocessing.get_context("spawn")
     leave_tasks()
@@ -228,7 +228,7 @@ def run(planned: PlannedRun, jobs: int | None, running: Running | None = None) -
 
 
 def run_in(folder: Path, planned: PlannedRun) -> Ended:
-    """Train one run on a machine of a cluster, from the folder in which the suite was started: paths begin there."""
+    """Train one run on a machine of a cluster; relative paths start at `folder`, where the suite was started."""
     try:
         os.chdir(folder)
     except OSError as error:
@@ -237,7 +237,7 @@ def run_in(folder: Path, planned: PlannedRun) -> Ended:
 
 
 def _run(planned: PlannedRun, jobs: int | None) -> None:
-    """Train one run, with everything that it prints in its log."""
+    """Train one run, with all of its output redirected to its log file."""
     end_with_parent()
     ignore_interrupts()
     with log_file(planned).open("a", encoding="utf-8") as log:

@@ -1,4 +1,4 @@
-"""The command line: finds the command, and turns every outcome into the exit code of the contract."""
+"""The command line: find and run a command, and turn every outcome into an exit code (see `main`)."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ COMMANDS = {
     "serve": "answer predictions of a student over HTTP",
     "simulate": "make a data set of simulated pairs",
 }
-"""Command -> what it does in a line; its code is the module of the same name in this package."""
+"""Command -> one-line summary; its code is the module of the same name in this package."""
 RUN_FOLDER = "run_folder"
-"""Attribute of an error of a run: where its traceback is kept."""
+"""Attribute of an error in a run: folder in which its traceback is kept."""
 CONTINUES = "the same command continues where it was"
 STOPPED = {
     **dict.fromkeys(("run", "bench", "simulate", "data push", "data prepare"), CONTINUES),
     "analyze": "only whole files are left",  # figures, written as they are drawn
     "serve": "requests in flight were answered",
 }
-"""What a stop means to a command; the others write their files whole or not at all."""
+"""Command -> message after it was stopped; the other commands write their files whole or not at all."""
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
-"""Signals that stop a command; SIGUSR1, with which SLURM may warn before a time limit, does so as SIGTERM does."""
+"""Signals that stop a command; SIGUSR1, which SLURM may send before a time limit, is treated like SIGTERM."""
 AGAIN_SECONDS = 0.01
-"""Time until a stop that Python discarded is tried again: the callback that discarded it has ended by then."""
+"""Delay before a stop that Python discarded is repeated; the callback that discarded it has ended by then."""
 FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO),
     *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE),
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: without the program's name; those of the process by default.
+        arguments: arguments without the program's name; by default those of the process.
 
     Returns:
-        0 on success, 2 on bad input (one line says what to fix) or an error in a module of the user's own, 3 if some of
-        many inputs failed and the rest is done (they are named last) or a strict check flagged some, 130 and 143 after
-        Ctrl-C and SIGTERM, 1 for a bug.
+        0 on success; 2 on bad input (one line says what to fix) or an error in the user's own module; 3 if some of many
+        inputs failed and the rest is done (the failed ones are listed last), or if a strict check flagged some; 130
+        after Ctrl-C and 143 after SIGTERM; 1 for a bug.
     """
     if ASKED in os.environ:
         return complete(COMMANDS)
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os._exit(code)
         return code
     except Exception as error:
-        # decoders and compiled code may make any other error of the exception of a signal
+        # decoders and compiled code may turn the exception of a signal into any other error
         return _say_stopped(given, _received[-1]) if _received else _failed(error, given)
     finally:
         for number, handler in before.items():
@@ -118,13 +118,13 @@ class Stopped(BaseException):
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
-        self.unanswered, self.working = 0, False  # of a server, which sets them
+        self.unanswered, self.working = 0, False  # set by the server
 
 
 def _system_error(error: Exception) -> int:
-    """Return the number of the operating system's error, 0 for another one.
+    """Return the number of an operating system error, or 0 for other errors.
 
-    Of safetensors, pyarrow and processes that train together, only the text of the message has it.
+    Errors of safetensors, pyarrow and processes that train together have this number only in their message.
     """
     if isinstance(error, OSError) and error.errno:
         return error.errno
@@ -133,7 +133,7 @@ def _system_error(error: Exception) -> int:
 
 
 def _failed(error: Exception, given: Sequence[str]) -> int:
-    """Say in a line what went wrong, and return the exit code."""
+    """Print what went wrong, and return the exit code."""
     number = _system_error(error)
     match error:
         case BrokenPipeError():
@@ -163,22 +163,22 @@ def _failed(error: Exception, given: Sequence[str]) -> int:
 
 
 def _tell(text: str) -> None:
-    """Print to standard error, which may be a pipe that nobody reads any more: the exit code says the rest."""
+    """Print to standard error, ignoring a closed pipe: the exit code still tells the result."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _prepare_streams() -> None:
-    """Replace standard streams that the caller closed, as by ``2>&-``, by ones that lead nowhere; escape letters."""
+    """Replace standard streams that the caller closed (``2>&-``) by the null device; escape unencodable letters."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # open until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a class may be named in letters that it cannot encode
+        sys.stdout.reconfigure(errors="backslashreplace")  # class names may have letters that it cannot encode
 
 
 def _word(error: UnicodeEncodeError) -> str:
-    """Return the text between spaces and quotes that cannot be encoded, its last 200 letters at most."""
+    """Return the word that cannot be encoded (between spaces or quotes), at most its last 200 letters."""
     before = re.split(r"[\s\"']", error.object[: error.start])[-1]
     after = re.split(r"[\s\"']", error.object[error.start :], maxsplit=1)[0]
     return (before + after)[-200:]
@@ -203,7 +203,7 @@ def _stop(number: int, _: object) -> None:
 
 
 def _stop_again(usual: Callable[[sys.UnraisableHookArgs], object], discarded: sys.UnraisableHookArgs) -> None:
-    """Stop a moment later if the signal came in a callback of a weak reference, say, where Python discards errors."""
+    """Stop a moment later if the signal came where Python discards errors, as in a callback of a weak reference."""
     if isinstance(stop := discarded.exc_value, Stopped):
         threading.Timer(AGAIN_SECONDS, _raise_again, [stop.signal]).start()
     else:
@@ -215,12 +215,12 @@ def _raise_again(number: int) -> None:
         return
     if sys.platform == "win32":
         signal.raise_signal(number)
-    else:  # which also ends a wait of the main thread
+    else:  # this also ends a wait of the main thread
         signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _print_own_warnings() -> None:
-    """Print our warnings in the form of the errors; leave the others to Python."""
+    """Print warnings of cmkd in the same form as errors; leave other warnings to Python."""
     usual = warnings.showwarning
 
     def show(
@@ -257,24 +257,24 @@ def usage() -> str:
 
 
 def _own_place(text: str) -> str:
-    """Return the file and line of a traceback where a module of the user's own failed; nothing if cmkd itself did."""
+    """Return file and line in a traceback where the user's own module failed; empty if cmkd itself failed."""
     own, libraries = Path(cmkd.__file__).parent, [Path(path) for path in sysconfig.get_paths().values()]
     for file, line in reversed(re.findall(r'^ *File "([^<"][^"]*)", line (\d+)', text, re.MULTILINE)):
         if Path(file).is_relative_to(own):
             break
-        if os.path.isfile(file) and not any(map(Path(file).is_relative_to, libraries)):  # no source of a compiled one
+        if os.path.isfile(file) and not any(map(Path(file).is_relative_to, libraries)):  # compiled code has no file
             return f"{file}, line {line}"
     return ""
 
 
 def _out(given: Sequence[str]) -> Path | None:
-    """Return what was given as ``--out``."""
+    """Return the path given as ``--out``, if any."""
     words = [part for word in given for part in (word.split("=", 1) if word.startswith("--out=") else [word])]
     return next((expanded(b) for a, b in pairwise(words) if a == "--out"), None)
 
 
 def _kept(text: str, folder: Path | None, summary: str) -> str:
-    """Keep a traceback in the run's folder where there is one, and return the lines to print."""
+    """Keep a traceback in the run's folder if there is one, and return the lines to print."""
     report = "please report it with" if summary.startswith("bug") else "its traceback is"
     if folder is not None and os.path.isdir(folder):
         with contextlib.suppress(OSError):  # a full disk

@@ -29,15 +29,16 @@ def analyze(
 
     Args:
         models: folders of runs, or .safetensors files of models.
-        data: what the models were trained on, as cmkd run --data takes it, or RUN/data for your own Dataset.
+        data: training data of the models, as cmkd run --data takes it, or RUN/data for your own Dataset.
         out: folder for structure.json, figures/ and analysis.html.
         split: the split whose pairs are measured.
         pairs: the largest number of pairs, drawn at random.
         figures: draw every stage, which takes longer than measuring it.
-        sample: the largest number of pairs that t-SNE draws; its time grows faster than they do.
-        compare: two runs, or two files: add the differences of the second to the first, with intervals over the pairs.
+        sample: the largest number of pairs that t-SNE draws; its time grows faster than this number.
+        compare: for two runs or two files: add the metrics of the second minus the first, with intervals over the
+            pairs.
         module: package.module:Name of your own network, if the model is one; several are separated by commas.
-        seed: of the draws and of t-SNE.
+        seed: random seed of the pairs drawn, of t-SNE and of the bootstrap.
     """
     import torch
 

@@ -21,15 +21,15 @@ def bench(
     workers: Count | None = None,
     ray: str | None = None,
 ) -> None:
-    """Train a suite of runs, compare its methods, and write a page; the same command continues.
+    """Train a suite of runs, compare its methods, and write a page; repeat the command to continue.
 
     Args:
         suite: a YAML file: data, settings, methods, teachers, seeds, rivals, and options of all runs.
         out: folder of the results; suites that share it share their runs.
         method: one more method, by name, or as package.module:Name for a class of your own.
         check: train nothing; say whether the results in --out follow the protocol (docs/protocol.md).
-        workers: runs at the same time, each in a process of its own; by default one per core, or one on a GPU. Cores
-            that are left train more students of each run at a time.
+        workers: number of runs at the same time, each in its own process; by default one per core, or one on a GPU.
+            Remaining cores train more students of each run at a time.
         ray: address of a Ray cluster whose machines share the folder, or local.
     """
     given = [*(["--method", method] if method else []), *(["--ray", ray] if ray else [])]

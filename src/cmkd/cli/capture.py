@@ -1,4 +1,4 @@
-"""The commands of ``cmkd data`` for one's own data: check, diff, export and import."""
+"""The commands of ``cmkd data`` for the user's own data: check, diff, export and import."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def check(
     """Find faults and shortcuts in a folder of pairs or a pack; no pair is dropped.
 
     Writes faults.json and faults.html, a page with thumbnails. cmkd data build --exclude faults.json leaves the flagged
-    pairs out. A shortcut flags no pair: a random forest tells the class from trivial features of one modality (mean,
-    bright area ...), as large targets allow, or from metadata alone, which is a warning.
+    pairs out. Shortcuts flag no pair. A shortcut means that a random forest predicts the class from trivial features of
+    one modality (mean, bright area ...), as large targets allow, or from metadata alone, which gives a warning.
 
     Args:
         place: a pack, or a folder with a manifest or folders by class.
@@ -81,7 +81,7 @@ def check(
 
 
 def _tell_shortcuts(shortcuts: Shortcuts) -> None:
-    """Print what was found, and warn of metadata."""
+    """Print the shortcuts that were found, and warn about those from metadata."""
     if shortcuts.found:
         rows = table(*HEADER)
         for shortcut in shortcuts.found:
@@ -96,7 +96,7 @@ def diff(before: str, after: str, *, json: bool = False) -> None:
 
     Args:
         before: the first pack.
-        after: the second.
+        after: the second pack.
         json: print everything as JSON instead of a table.
     """
     from json import dumps
@@ -156,7 +156,7 @@ def import_data(folder: Path, *, out: Path) -> None:
     """Make a pack from a data set in the layout of the Hugging Face hub.
 
     Args:
-        folder: with Parquet files, exported or downloaded.
+        folder: folder with Parquet files, exported or downloaded.
         out: folder of the pack to make; must not exist.
     """
     from cmkd.data.huggingface import import_folder
@@ -172,7 +172,7 @@ def open_version(text: str) -> Pack:
 
 
 def read_groups(text: str) -> list[list[str]]:
-    """Read ``optical+radar,...``."""
+    """Read groups of modalities from text such as ``optical+radar,...``."""
     groups = [[name.strip() for name in group.split("+")] for group in split_list(text)]
     for group in groups:
         if len(set(group)) < max(2, len(group)):
@@ -181,5 +181,5 @@ def read_groups(text: str) -> list[list[str]]:
 
 
 def joined(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few names in a line."""
+    """Return the first few names in one line."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,7 +1,7 @@
 """Completion of the command line in a shell, by argcomplete.
 
-The shell runs ``cmkd`` with the line in the environment. The line goes the way of any other down to the parser that it
-ends in, which answers in place of parsing.
+The shell runs ``cmkd`` with the command line in environment variables. The line is passed on like any other, down to
+its parser, which answers the shell instead of parsing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import suppress
 from cmkd.errors import CmkdError
 
 ASKED = "_ARGCOMPLETE"
-"""Environment variable that says that a shell asks how the line may go on."""
+"""Environment variable that is set if a shell asks for completions of the command line."""
 
 
 def complete(commands: Iterable[str]) -> int:
-    """Answer the shell; only a line that cannot go on returns from here.
+    """Answer the shell and end the process; return only if the line has no completion.
 
     Args:
         commands: names of the commands, each a module of this package.
@@ -36,20 +36,20 @@ def complete(commands: Iterable[str]) -> int:
 
 
 def answer_names(prog: str, names: Iterable[str]) -> None:
-    """Answer with the names of commands, if a shell asks; this ends the process."""
+    """If a shell asks for completions, answer with the names of commands and end the process."""
     parser = argparse.ArgumentParser(prog=prog)
     parser.add_argument("command", choices=list(names))
     answer(parser)
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Answer with what a parser knows, if a shell asks; this ends the process."""
+    """If a shell asks for completions, answer with the arguments of a parser and end the process."""
     if ASKED not in os.environ:
         return
     import argcomplete
 
     for action in parser._actions:
         if isinstance(action.metavar, str) and action.metavar.startswith("{") and action.metavar.endswith("}"):
-            action.choices = action.metavar.strip("{}").split(",")  # the help shows the values of a Literal so
-    os.environ[ASKED] = str(len(parser.prog.split()))  # the words that the parser is not concerned with, and one
+            action.choices = action.metavar.strip("{}").split(",")  # values of a Literal, as in the help
+    os.environ[ASKED] = str(len(parser.prog.split()))  # position of the parser's own name, from 1
     argcomplete.autocomplete(parser, always_complete_options="long")

@@ -89,7 +89,7 @@ def card(reference: str) -> None:
     """Print the data card as Markdown: classes, groups, shortcuts, duplicates across splits, what is unsound.
 
     Args:
-        reference: as in `cmkd data info`.
+        reference: the data set, as in `cmkd data info`.
     """
     with shown("reading") as told:
         pack = open_data(reference, progress=told)
@@ -132,8 +132,8 @@ def build(
     Without a manifest.csv or manifest.parquet, a pair is optical/CLASS/NAME.png and radar/CLASS/NAME.tif.
 
     Args:
-        folder: with a manifest (columns id, label, optional split and group, file paths per modality, and metadata) or
-            folders by class.
+        folder: folder with a manifest (columns id, label, optional split and group, file paths per modality, and
+            metadata) or with folders by class.
         out: folder of the pack to make; must not exist.
         seed: seed of the splits that are not given.
         size: size of modalities whose files differ, as in optical=64x64,radar=32x32.
@@ -180,7 +180,7 @@ def append(
 
     Args:
         pack: folder of the pack.
-        folder: with the manifest, or the folders by class, of the new pairs.
+        folder: folder with the manifest, or the folders by class, of the new pairs.
         new_classes: refuse labels that are not classes of the pack, or allow them as new classes.
         exclude: faults.json of cmkd data check, whose flagged pairs are left out.
         workers: threads that read files.

@@ -36,7 +36,7 @@ def evaluate(
         out: folder for evaluation.json and evaluation.html.
         split: the split whose pairs are measured; all for data that the models have never seen.
         robustness: also measure with noise, fewer pixels, missing channels and shifts; takes 20 times as long.
-        seed: of resamples and corruptions.
+        seed: random seed of resamples and corruptions.
         device: where the models compute: auto, cpu, cuda, ...
         module: package.module:Name of your own network, if the model is one.
     """
@@ -66,10 +66,10 @@ def evaluate(
 
 
 def open_pairs(data: str) -> Pack:
-    """Open the pairs that a trained model is tried on.
+    """Open the pairs on which a trained model is measured.
 
     Raises:
-        CmkdError: there are none, or they are the user's own ``Dataset``, of which a run has made a pack.
+        CmkdError: if there are none, or if they are the user's own ``Dataset``, from which a run has made a pack.
     """
     from cmkd.datasets.open import is_own, open_data
 
@@ -79,7 +79,7 @@ def open_pairs(data: str) -> Pack:
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each model: a run's folder, or a file and its folder; whole paths where these are the same.
+    """Return a name for each model: a run's folder, or a file and its folder; full paths if these are the same.
 
     Example:
         >>> names([Path("/runs/a/student.onnx"), Path("/runs/b/student.onnx")])

@@ -27,8 +27,8 @@ def export(
         format: onnx, or pt2, a program of torch.export.
         out: the file to write; by default next to the model.
         int8: also write a quantized NAME.int8.onnx; needs --data.
-        data: what the model was trained on, as cmkd run --data takes it, or RUN/data for your own Dataset; PyTorch is
-            compared on its validation pairs.
+        data: training data of the model, as cmkd run --data takes it, or RUN/data for your own Dataset; the comparison
+            with PyTorch uses its validation pairs.
         module: package.module:Name of your own network, if the model is one.
     """
     from cmkd.deploy.export import OPSET

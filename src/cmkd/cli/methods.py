@@ -14,7 +14,7 @@ from cmkd.errors import CmkdError
 from cmkd.methods.pages import Page, page, pages, write_markdown
 
 PIPED_WIDTH = 160
-"""Columns of the output where no terminal says how many there are."""
+"""Width of the output in columns if it does not go to a terminal."""
 
 
 def methods(name: str | None = None, *, markdown: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""``cmkd data pair``: lists of captures as a manifest of pairs."""
+"""``cmkd data pair``: turn lists of captures into a manifest of pairs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from cmkd.expression import split_list
 from cmkd.io import expanded
 
 MANY_AGREE = 0.8
-"""Share of the captures that agree with an estimated clock, below which pairs are worth a look."""
+"""Fraction of captures that agree with an estimated clock; below it, a note asks to check some pairs."""
 FEW_PAIRED = 0.05
-"""Share of the captures with a partner, below which units or clocks are suspected."""
+"""Fraction of captures with a partner; below it, a note asks to check units and clocks."""
 MOST_OFFSET = 1e12
-"""Largest offset of two clocks in seconds, beyond what a date can hold."""
+"""Largest accepted offset of two clocks in seconds; it is more than a date can hold."""
 
 
 def pair(
@@ -62,14 +62,15 @@ def pair(
         meters: largest distance over ground, at one time where course and speed are known; by default pairs by time
             alone.
         more: further lists, separated by commas.
-        names: names of the modalities in the order of the lists, separated by commas; by default those of the files.
+        names: names of the modalities in the order of the lists, separated by commas; by default the file names.
         offset: seconds by which the clocks of the other lists are ahead of the first, auto to estimate it with its
             drift, or a CSV file of known pairs with a column of ids per list.
-        time_unit: unit of times that are numbers: s, ms, us, ns, or date for digits such as 202301311200; of single
-            lists as in radar=ms. By default told by their magnitude.
+        time_unit: unit of times that are numbers: s, ms, us, ns, or date for digits such as 202301311200; for single
+            lists, as in radar=ms. By default inferred from their magnitude.
         ais: CSV file of AIS reports, as from MarineCadastre or the Danish Maritime Authority; captures within --meters
             of a vessel, or with its mmsi, get its position, group and class.
-        ship_classes: YAML file with types of ships per class, as in cargo: [70-79]; by default classes by their number.
+        ship_classes: YAML file with types of ships per class, as in cargo: [70-79]; by default, the number of the type
+            decides the class.
         drop_ambiguous: leave out pairs that the record marks as ambiguous.
         keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
     """
@@ -85,7 +86,7 @@ def pair(
     placed = [captures.name for captures in lists if captures.place is not None]
     if meters is None and placed:
         print(f"note: the places in {joined(placed)} are used only with --meters", file=sys.stderr)
-    # the clocks come first, so lists whose places AIS will tell have none yet
+    # clocks are estimated first, when lists that get their places from AIS have none yet
     limits = gate if ais is None or len(placed) == len(lists) else Gate(seconds)
     corrected = [lists[0], *_corrected(lists, limits, offset)]
     if ais is not None:
@@ -95,7 +96,7 @@ def pair(
 
 
 def _corrected(lists: Sequence[Captures], gate: Gate, offset: float | str | Path) -> list[Captures]:
-    """Return the further lists with times on the clock of the first."""
+    """Return the further lists with their times on the clock of the first list."""
     first, *others = lists
     if isinstance(offset, Path):
         clocks = [known_clock(first, other, read_known_pairs(offset, first, other), gate) for other in others]
@@ -110,7 +111,7 @@ def _corrected(lists: Sequence[Captures], gate: Gate, offset: float | str | Path
 
 
 def _identified(lists: Sequence[Captures], gate: Gate, ais: Path, classes: Path | None) -> list[Captures]:
-    """Return lists with vessels, and print how many captures have one."""
+    """Return the lists with identified vessels, and print how many captures have a vessel."""
     if gate.meters is None:
         raise CmkdError("--ais needs --meters, the largest distance between a capture and its vessel")
     for captures in lists:
@@ -129,7 +130,7 @@ def _identified(lists: Sequence[Captures], gate: Gate, ais: Path, classes: Path 
 
 
 def _units(text: str, names: Sequence[str]) -> dict[str, TimeUnit]:
-    """Read ``ms`` or ``radar=ms,...``."""
+    """Read the unit of each list from text such as ``ms`` or ``radar=ms,...``."""
     pairs = read_pairs("time_unit", text, "radar=ms") if "=" in text else dict.fromkeys(names if text else (), text)
     units: dict[str, TimeUnit] = {}
     for name, value in pairs.items():
@@ -143,7 +144,7 @@ def _units(text: str, names: Sequence[str]) -> dict[str, TimeUnit]:
 
 
 def _tell_clocks(clocks: Sequence[Clock], lists: Sequence[Captures], of: str) -> None:
-    """Print offset and drift with their standard errors, and what they rest on, for every further list."""
+    """Print offset and drift of each further list with standard errors, and how many captures or known pairs agree."""
     first, *others = lists
     for clock, other in zip(clocks, others, strict=True):
         error = f" (standard error {clock.error:.3f} s)" if isfinite(clock.error) else ""

@@ -31,10 +31,10 @@ class Parser(argparse.ArgumentParser):
         raise CmkdError(" ".join(message.split()) + hint)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Return what was given, by name.
+        """Return the given values by name.
 
         Raises:
-            CmkdError: an unknown flag, a missing argument, or a flag without its value.
+            CmkdError: if a flag is unknown, an argument is missing, or a flag has no value.
         """
         answer(self)
         try:
@@ -57,7 +57,7 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
     flag that is false by default stands alone.
 
     Args:
-        function: with a typed signature and a docstring, which become flags and help.
+        function: function with a typed signature and a docstring, which become flags and help.
         arguments: the words after the command.
         prog: the command as users type it.
     """
@@ -87,12 +87,12 @@ def call(function: Callable[..., object], arguments: Sequence[str], *, prog: str
 
 
 def _takes(parameter: inspect.Parameter, hint: object) -> dict[str, Any]:
-    """Return what a flag takes, for argparse: nothing where false is its default."""
+    """Return the argparse options for a flag's value; a flag that is false by default takes no value."""
     return {"action": "store_const", "const": "true"} if parameter.default is False else {"metavar": metavar(hint)}
 
 
 def value(name: str, text: str, hint: object) -> Any:  # noqa: ANN401  # of the type that `hint` names
-    """Read one word as the type of its parameter, or raise naming the flag."""
+    """Read one word as the type of its parameter; an error names the flag."""
     if not text and hint in (Path, Path | None):
         raise CmkdError(f"{name} is empty: give a path")
     read = from_text(text, hint)
@@ -119,7 +119,7 @@ def metavar(hint: object) -> str:
 
 
 def choose(functions: Mapping[str, Callable[..., object]], arguments: Sequence[str], *, prog: str) -> None:
-    """Call the function that the first argument names, with the others."""
+    """Call the function that the first argument names, with the remaining arguments."""
     if not arguments:
         answer_names(prog, functions)
     if not arguments or arguments[0] in ("-h", "--help"):

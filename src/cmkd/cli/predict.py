@@ -31,9 +31,9 @@ def predict(
         model: a run's folder, for the student that it recommends; a .safetensors file of a model; or an .onnx file.
         inputs: files, folders, globs, manifests (CSV or Parquet), packs, or - for a list of paths on standard input.
             Rows without the student's modality are left out. With --tile: one GeoTIFF.
-        out: .csv, .parquet or .jsonl; without it, CSV goes to standard output. In CSV, text that a spreadsheet would
-            run as a formula gets an apostrophe before it. With --tile: a .tif of classes, beside it
-            NAME_probabilities.tif.
+        out: table to write, .csv, .parquet or .jsonl; without it, CSV goes to standard output. In CSV, text that a
+            spreadsheet would run as a formula gets an apostrophe before it. With --tile: a .tif of classes, with
+            NAME_probabilities.tif beside it.
         top: number of most probable classes to write; by default the probabilities of all.
         workers: threads that read files.
         batch_size: samples computed at a time.

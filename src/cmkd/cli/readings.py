@@ -1,4 +1,4 @@
-"""Options of single modalities, such as ``--kind radar=points``, as what is stated of how to read their files."""
+"""Read options for single modalities, such as ``--kind radar=points``, which state how to read their files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_readings(**options: str) -> dict[str, Reading]:
     """Read options such as ``nodata="radar=-9999,optical=0"``, by the names of the fields of `Reading`.
 
     Raises:
-        CmkdError: an option of another form, or a value that its field cannot have.
+        CmkdError: if an option has another form, or its field cannot have the value.
 
     Example:
         >>> read_readings(kind="radar=points", nodata="radar=-9999", size="")["radar"].nodata
@@ -44,7 +44,7 @@ def read_readings(**options: str) -> dict[str, Reading]:
 
 
 def read_pairs(flag: str, text: str, example: str) -> dict[str, str]:
-    """Read ``modality=value,...``."""
+    """Read a value for each modality from text such as ``modality=value,...``."""
     parts = [part.partition("=")[::2] for part in split_list(text)]
     found = dict(parts)
     if len(found) < len(parts):

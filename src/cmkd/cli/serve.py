@@ -28,21 +28,21 @@ def serve(
     grace: Annotated[float, Bounds(least=0)] = 10.0,
     module: str = "",
 ) -> None:
-    """Answer predictions of a student over HTTP: POST a file to /predict; /docs describes all.
+    """Answer predictions of a student over HTTP: POST a file to /predict; /docs describes the API.
 
-    The environment variable CMKD_TOKEN holds a token that clients must then send. Ctrl-C and SIGTERM let the requests
-    in flight finish. For TLS, and for a public network, put a reverse proxy in front.
+    If the environment variable CMKD_TOKEN is set, clients must send its value as a token. Ctrl-C and SIGTERM let the
+    requests in flight finish. For TLS, and for a public network, put a reverse proxy in front.
 
     Args:
         model: folder of a run, .safetensors file of a model, or .onnx file of cmkd export.
         host: address to listen on; 0.0.0.0 for all addresses of this machine.
         port: port to listen on; 0 chooses a free one.
-        device: auto, cpu, cuda, ...
+        device: where the student computes: auto, cpu, cuda, ...
         threads: CPU threads of one prediction.
         workers: requests that are decoded and classified at the same time.
         queue: further requests that may wait; beyond them a request gets 503.
-        seconds: time limit of one request; then it gets 408 (the body is late) or 504. A connection that has sent no
-            head of a request by then is closed.
+        seconds: time limit of one request in seconds; after it, the request gets 408 (the body is late) or 504. A
+            connection that has not sent the head of a request by then is closed.
         body_mb: largest body in MB; a larger one gets 413.
         pixels: largest height times width of an image, checked before decoding; a larger one gets 413.
         batch: largest number of samples in one array; more get 413.

@@ -28,9 +28,9 @@ def simulate(
 
     Args:
         name: the simulator.
-        pairs: number of pairs; with --append, of new ones.
+        pairs: number of pairs; with --append, number of new pairs.
         out: folder of the pack; must not exist.
-        append: folder of a simulated pack; the pairs that follow its own become its next version.
+        append: folder of a simulated pack; the pairs that come next in its simulation become its next version.
         mode: the sensors: airborne, coastal, iw, spotlight, stripmap, or the path of a YAML file of that form;
             by default iw, or the pack's.
         seed: seed of vessels, scenes and splits; by default 0, or the pack's.
@@ -38,7 +38,7 @@ def simulate(
         gap: degradation of the radar beyond its mode, 0 to 1; by default 0, or the pack's.
         slc: keep the complex first look as a third modality.
         classes: classes of the pairs, separated by commas; by default all, or the pack's.
-        vessels: individuals of each class; by default 240, or the pack's. An append uses additional ones first.
+        vessels: individuals of each class; by default 240, or the pack's. --append uses additional individuals first.
         fleet: folder of your own meshes, FOLDER/CLASS/NAME.obj (or .gltf, .glb, .stl, .ply), in place of the
             eight families.
         new_classes: with --append, refuse classes that the pack does not have, or allow them.
@@ -46,7 +46,7 @@ def simulate(
         workers: processes; by default as many as cores.
 
     Raises:
-        CmkdError: a value is out of range, or `out` exists.
+        CmkdError: if a value is out of range, or `out` exists.
     """
     from cmkd.data.pack.pack import Pack
     from cmkd.datasets.marine import Marine

@@ -12,9 +12,9 @@ from cmkd.errors import one_line
 
 
 class PlainTable(Table):
-    """A table whose cells cannot break a line or steer the terminal."""
+    """A table whose cells cannot contain line breaks or control sequences of the terminal."""
 
-    def add_row(self, *cells: str) -> None:  # type: ignore[override]  # of all that rich shows, text alone
+    def add_row(self, *cells: str) -> None:  # type: ignore[override]  # only text, unlike in rich
         """Add a row of text."""
         super().add_row(*map(one_line, cells))
 

@@ -1,4 +1,4 @@
-"""Paired data: packs, manifests, pairing and quality. It names no data set; those are in `cmkd.datasets`."""
+"""Paired data: packs, manifests, pairing and quality. Specific data sets are in `cmkd.datasets`."""
 
 from cmkd.data.manifest import append, build
 from cmkd.data.map_style import from_dataset

@@ -1,4 +1,4 @@
-"""What is joined pair by pair, directly or through others: rows that share a file, groups that share pairs."""
+"""Connected components of items linked in pairs, such as rows that share a file or groups that share pairs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def first_joined(pairs: Iterable[tuple[int, int]], count: int) -> list[int]:
-    """Return for each of `count` things, numbered from 0, the first that is joined with it; alone, it is its own.
+    """Return, for each of `count` items numbered from 0, the first item of its connected component.
 
     Args:
-        pairs: the numbers of two that are joined.
-        count: how many things there are.
+        pairs: numbers of two linked items each.
+        count: number of items.
 
     Source:
-        Connected components are scipy's.
+        scipy's connected components.
 
     Example:
         >>> first_joined([(3, 2), (2, 4)], 5)

@@ -1,4 +1,4 @@
-"""A map-style data set of one's own, such as a `torch.utils.data.Dataset` of dicts, as a pack."""
+"""Packs from your own map-style data set, such as a `torch.utils.data.Dataset` whose items are dicts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cmkd.types import UNLABELED, Kind, Modality
 
 
 class MapStyle(Protocol):
-    """What `from_dataset` reads: items by position, each a dict."""
+    """Protocol of a data set that `from_dataset` reads: it has a length, and each item, read by position, is a dict."""
 
     def __len__(self) -> int: ...
 
@@ -56,22 +56,22 @@ def from_dataset(
     memory; label, id, split and group must be the same both times.
 
     Args:
-        dataset: with ``len(dataset)`` and ``dataset[index]``.
+        dataset: data set that supports ``len(dataset)`` and ``dataset[index]``.
         out: folder of the pack to make; it appears whole or not at all.
-        label: key of the label: a string, a whole number, or None (also -1 or no entry) for an unlabeled pair.
-        modalities: keys of the modalities; by default all that hold an array, tensor or image in some item.
-        classes: names of the classes, of which a numeric label is the position; by default ``dataset.classes`` where
-            the labels are numbers, else the labels that occur.
-        id: key of the id; by default, the position in the data set.
+        label: key of the label, which is a string, a whole number, or None (also -1 or no entry) for an unlabeled pair.
+        modalities: keys of the modalities; by default all keys that hold an array, tensor or image in some item.
+        classes: class names; a numeric label is a position in them. By default ``dataset.classes`` if it exists and the
+            labels are numbers, otherwise the labels that occur.
+        id: key of the id; an item without an id gets its position in the data set.
         split: key of the split (train, validation or val, test); items without one are assigned by class and group.
-        group: key of the group, whose pairs stay in one split.
-        kinds: modality -> kind. By default an array of one axis is a vector, one of two or three an image.
-        info: what the card says; by default the name of the data set's class alone.
-        seed: of the splits that are not given.
+        group: key of the group; pairs of one group stay in one split.
+        kinds: modality -> kind. By default an array with one axis is a vector, an array with two or three an image.
+        info: content of the card; by default only the name of the Python class of `dataset`.
+        seed: random seed for the splits that are not given.
         progress: called as pairs are written.
 
     Raises:
-        CmkdError: one line that names the item that is wrong. Nothing half-built remains.
+        CmkdError: an argument or an item is invalid; the one-line message names it. No partial pack remains.
 
     Example:
         >>> import tempfile
@@ -126,17 +126,17 @@ def from_dataset(
 
 
 CHECKED = 16
-"""Items that `check_made_from` compares."""
+"""Number of items that `check_made_from` compares."""
 
 
 def check_made_from(pack: Pack, dataset: MapStyle) -> None:
-    """Refuse a pack that was made from another data set, whose items have the keys that `from_dataset` expects.
+    """Raise `CmkdError` unless a pack was made from this data set, whose items have the default keys of `from_dataset`.
 
-    Compares the number of items, and of `CHECKED` items spread over them the label and all values; values that differ
-    from one read to the next, as random augmentation makes them, are passed over.
+    Compares the number of items, and the label and all values of `CHECKED` items spread evenly over the data set.
+    Values that differ between two reads of an item, as with random augmentation, are skipped.
 
     Raises:
-        CmkdError: they differ; or an item cannot be read.
+        CmkdError: the pack and the data set differ, or an item cannot be read.
     """
     if len(pack) != len(dataset):
         raise CmkdError(f"'{pack.path}' was made from {len(pack)} pairs, now there are {len(dataset)}")
@@ -157,7 +157,7 @@ def check_made_from(pack: Pack, dataset: MapStyle) -> None:
 
 @dataclass
 class _Survey:
-    """The first look at every item: everything but the values, which may not fit into memory."""
+    """First pass over all items: keeps everything except the values, which may not fit into memory."""
 
     keys: Mapping[str, str]
     modalities: Sequence[str] | None
@@ -178,7 +178,7 @@ class _Survey:
             self.value(index, item, name)
 
     def check_same(self, index: int, item: Mapping[str, Any]) -> None:
-        """Raise `CmkdError` unless label, id, split and group of an item are those of the first look."""
+        """Raise `CmkdError` unless label, id, split and group of an item are the same as in the first pass."""
         for what, values, now in zip(self.keys, self._about(), self._read(index, item), strict=True):
             if now != values[index]:
                 raise CmkdError(
@@ -195,7 +195,7 @@ class _Survey:
         return _label(index, label), f"{index:06d}" if name is None else str(name), plain_text(split), plain_text(group)
 
     def value(self, index: int, item: Mapping[str, Any], name: str) -> NDArray[Any] | None:
-        """Return a modality's array in the form it has in the first item that has it, or None."""
+        """Return a modality's array, checked against the form in the first item that has it; None if it is missing."""
         array = _array(item.get(name))
         if array is None:
             if item.get(name) is not None and (self.modalities is not None or name in self.found):
@@ -250,7 +250,7 @@ def _item(dataset: MapStyle, index: int) -> Mapping[str, Any]:
 
 def _array(value: object) -> NDArray[Any] | None:
     """Return an array, tensor or PIL image as an array; None for anything else and for scalars."""
-    found: Any = value  # told apart by its methods, since importing torch and PIL takes time
+    found: Any = value  # the type is recognized by its methods, since importing torch and PIL takes time
     if hasattr(found, "detach"):
         plain = found.detach().cpu()
         found = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()

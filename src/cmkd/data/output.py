@@ -1,4 +1,4 @@
-"""The folder of a command's results, checked before they are computed."""
+"""Check of a command's output folder before its results are computed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DATA = ("card.json", "manifest.csv", "manifest.parquet")
 
 
 def results_folder(out: Path, *, data: str | Path = "") -> None:
-    """Check that results can be written to a folder, which takes long to find out after they are computed.
+    """Check that results can be written to a folder, before the time to compute them is spent.
 
     Args:
-        out: the folder; what is above it is made.
-        data: what the results are of, as `cmkd.datasets.open.open_data` reads it.
+        out: output folder; its parent folders are created.
+        data: data set that the results are computed from, as `cmkd.datasets.open.open_data` reads it.
 
     Raises:
-        CmkdError: it is a file, holds data, which further files would spoil, or cannot be written.
+        CmkdError: the folder is a file, holds data that results would spoil, or cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise CmkdError(f"--out '{out}' is a file; give a folder")

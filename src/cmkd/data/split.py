@@ -29,25 +29,25 @@ def assign_splits(
     """Return the split of every pair, and a record of how it was made.
 
     A validation or test split named in `given` is complete: nothing is added to it. A split not named there is drawn,
-    stratified by class and whole groups at a time, from the pairs without a split and, if these are too few, from the
-    train split. The rest is train. Pairs without a label get the split of their group, else train. Every class keeps
+    stratified by class and in whole groups, from the pairs without a split and, if these are too few, from the
+    train split. The rest is train. Pairs without a label get the split of their group, or train. Every class keeps
     at least one train pair if `given` allows it.
 
     Args:
         labels: ``(pairs,)`` class positions, -1 for unlabeled pairs.
-        groups: what must not cross splits; empty for a pair on its own, None if all are.
-        given: ``train``, ``validation`` (or ``val``), ``test``, or empty to draw one; None to draw all.
-        fractions: shares of train, validation and test of the pairs to divide.
-        seed: seed of the draw.
+        groups: group of each pair, which must not cross splits; empty for a pair without one, None if no pair has one.
+        given: split of each pair: ``train``, ``validation`` (or ``val``), ``test``, empty to draw it; None to draw all.
+        fractions: relative sizes of train, validation and test among the pairs to divide.
+        seed: random seed of the draw.
 
     Returns:
         The split of each pair, and a record with ``method, seed, fractions, given, made, counts``.
 
     Raises:
-        CmkdError: a group is given in two splits, no train pair is left, or pairs or groups are too few.
+        CmkdError: a group is given in two splits, no train pair is left, or there are too few pairs or groups.
 
     Source:
-        Stratified group folds and stratified shuffling are scikit-learn's.
+        scikit-learn's stratified group folds and stratified shuffling.
 
     Example:
         >>> splits, record = assign_splits([0, 1] * 10, seed=1)
@@ -63,7 +63,7 @@ def assign_splits(
     codes = _codes(groups, len(targets))
     splits = _spread(_named(given, len(targets)), codes, groups)
     named = [split for split in SPLITS if (splits == split).any()]
-    # an unlabeled pair cannot be stratified: its group decides, below
+    # an unlabeled pair cannot be stratified: it gets the split of its group, below
     blank, labeled = splits == "", targets != UNLABELED
     wanted = [split for split in SPLITS[1:] if split not in named]
     share = dict(zip(SPLITS, fractions, strict=True))
@@ -79,7 +79,7 @@ def assign_splits(
         for position, split in enumerate(wanted):
             left = 1.0 - sum(parts[done] * scale for done in wanted[:position])
             drawn = _draw(np.flatnonzero(pool), targets, codes, parts[split] * scale / left, seed + position, splits)
-            splits[np.isin(codes, codes[drawn])] = split  # the unlabeled pairs of a group come along
+            splits[np.isin(codes, codes[drawn])] = split  # also the unlabeled pairs of a group
             pool[drawn] = False
     _follow(splits, codes)
     splits[splits == ""] = "train"
@@ -97,14 +97,14 @@ def assign_splits(
 
 
 def hashed_splits(names: Sequence[str], shares: Mapping[str, float], seed: int) -> list[str]:
-    """Return a split per name, by a hash of the name and the seed alone.
+    """Return a split per name, chosen only by a hash of the name and the seed.
 
-    So a name always gets the same split, whatever comes with it and in whatever order.
+    A name therefore always gets the same split, whatever the other names are and in whatever order.
 
     Args:
-        names: of groups.
-        shares: split -> share of the names that it gets on average; they sum to 1.
-        seed: other seeds give other splits.
+        names: names of groups.
+        shares: split -> expected share of the names; the shares sum to 1.
+        seed: number hashed with each name; another seed gives other splits.
 
     Example:
         >>> hashed_splits(["vessel 1", "vessel 2", "vessel 3"], {"train": 0.6, "validation": 0.2, "test": 0.2}, 3)
@@ -113,12 +113,12 @@ def hashed_splits(names: Sequence[str], shares: Mapping[str, float], seed: int) 
     ends = np.cumsum([shares[split] for split in SPLITS])
     digests = (hashlib.sha256(f"split {seed} {name}".encode()).digest() for name in names)
     drawn = [int.from_bytes(digest[:8], "big") / 2**64 * ends[-1] for digest in digests]
-    # the last split with a share, where rounding leads beyond the end
+    # if rounding leads beyond the end, the last split with a share
     return [SPLITS[int(min(np.searchsorted(ends, value, side="right"), np.argmax(ends)))] for value in drawn]
 
 
 def _codes(groups: Sequence[str] | None, count: int) -> NDArray[np.int64]:
-    """Number the groups; a pair without a group is one of its own."""
+    """Return the number of each pair's group; a pair without a group is a group of its own."""
     if groups is None:
         return np.arange(count)
     if len(groups) != count:
@@ -140,7 +140,7 @@ def _named(given: Sequence[str] | None, count: int) -> NDArray[np.object_]:
 
 
 def _spread(splits: NDArray[np.object_], codes: NDArray[np.int64], groups: Sequence[str] | None) -> NDArray[np.object_]:
-    """Give the pairs of a group the split that some of its pairs have."""
+    """Give all pairs of a group the split that some of them have."""
     of: dict[int, str] = {}
     for row in np.flatnonzero(splits != ""):
         if of.setdefault(int(codes[row]), splits[row]) != splits[row]:
@@ -178,7 +178,7 @@ def _draw(
 ) -> NDArray[np.int64]:
     """Draw about `fraction` of `pool`, whole groups at a time, leaving every class something to train on."""
     outside = np.setdiff1d(np.flatnonzero(splits == "train"), pool)
-    # a class that lives in one group alone stays in train, and so does that group
+    # a class that occurs in only one group stays in train, and so does that group
     groups_of = {int(c): np.unique(codes[pool][targets[pool] == c]) for c in np.unique(targets[pool])}
     safe = set(targets[outside].tolist())
     pinned = [group[0] for c, group in groups_of.items() if len(group) == 1 and c not in safe]
@@ -245,7 +245,7 @@ def _give_back(
     targets: NDArray[np.int64],
     codes: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Return the fold less the smallest groups that classes without another train pair need."""
+    """Return the fold without the smallest groups that must stay in train so that every class has a train pair."""
     while len(fold):
         left = np.concatenate([np.setdiff1d(pool, fold), outside])
         lost = np.setdiff1d(targets[pool], targets[left])

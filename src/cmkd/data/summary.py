@@ -1,4 +1,4 @@
-"""What can be counted in a pack, and its data card: contents, balance, splits, duplicates, and what is unsound."""
+"""Counts of a pack, and its data card: contents, balance, splits, duplicates and known problems."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Summary:
 
     @property
     def majority(self) -> float:
-        """Test accuracy of always answering with the most frequent train class."""
+        """Test accuracy of always predicting the most frequent train class."""
         guess = int(np.argmax(self.counts["train"]))
         return self.counts["test"][guess] / max(1, sum(self.counts["test"]))
 
 
 def summarize(pack: Pack) -> Summary:
-    """Count classes and groups, from the index alone.
+    """Count classes and groups; only the index is read.
 
     Example:
         >>> import tempfile
@@ -79,9 +79,9 @@ def summarize(pack: Pack) -> Summary:
 
 
 def leaked(pack: Pack, modality: str) -> int:
-    """Count the pairs of validation and test whose sample of a modality is, value for value, also in another split.
+    """Count the validation and test pairs whose sample of a modality also occurs, with equal values, in another split.
 
-    Near duplicates are not found; a constant sample (an empty image) counts as any other.
+    Near duplicates are not found; a constant sample (an empty image) counts like any other.
     """
     splits = pack.index["split"].to_numpy()
     rows = np.flatnonzero(pack.index[f"has_{modality}"])
@@ -100,10 +100,11 @@ def markdown(pack: Pack, measured: Sequence[str] = (), *, opened: str = "", head
 
     Args:
         pack: any pack.
-        measured: lines about the gap between the modalities, each with the command that gives it.
-        opened: what opens the data set, such as ``digits`` or ``mnist(train_pairs=4000):FOLDER``; empty for a folder.
-        heading: the first line; by default what opens the data set, else its name.
-        lead: a paragraph under the heading.
+        measured: lines about the gap between the modalities, each with the command that measures it.
+        opened: value of ``--data`` that opens the data set, such as ``digits`` or ``mnist(train_pairs=4000):FOLDER``;
+            empty for a folder.
+        heading: first line; by default `opened`, or the data set's name if `opened` is empty.
+        lead: paragraph after the description.
     """
     card, summary, roles = pack.card, summarize(pack), {pack.card.rich: "rich", pack.card.poor: "poor"}
     sensors = [
@@ -167,7 +168,7 @@ def history_rows(pack: Pack) -> list[tuple[str, ...]]:
 
 
 def facts(pack: Pack) -> dict[str, str]:
-    """Return what can be said of a pack in a line each, by heading."""
+    """Return one-line facts about a pack, by heading."""
     card, summary = pack.card, summarize(pack)
     complete, unlabeled = (
         ", ".join(f"{count} in {split}" for split, count in counts.items())
@@ -220,7 +221,7 @@ def short(values: Sequence[float], most: int = 4) -> str:
 
 
 def _shortcuts(shortcuts: Shortcuts) -> str:
-    """Return a table of what trivial features and metadata tell of the class, and why others are not in it."""
+    """Return a table of how well trivial features and metadata predict the class, and why others are left out."""
     rows = [tuple(map(escape, one.cells())) for one in shortcuts.found]
     told = [f"Shortcuts to the class, cross-validated by group within train ({RULE}):", table(HEADER, rows)]
     notes = "; ".join(map(escape, shortcuts.notes))

@@ -1,4 +1,4 @@
-"""CSV and Parquet files as tables of text: the one reader of manifests and of lists of captures."""
+"""CSV and Parquet files read as tables of text; used for manifests and for lists of captures."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from cmkd.io import parquet_file
 OWN_COLUMNS = ("id", "label", "split", "group")
 """Columns of a manifest that cannot name a modality."""
 WHOLE = r"^(-?\d+)\.0*$"
-"""Whole numbers as pandas saves a column of them in which some cells are empty: 70.0, -1.0."""
-_FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # what OWASP lists: CSV Injection
+"""Pattern of whole numbers as pandas saves them in a column with empty cells: 70.0, -1.0."""
+_FORMULA = re.compile(r"[=+\-@\t\r\n\0\uff1d\uff0b\uff0d\uff20]")  # first characters listed by OWASP: CSV Injection
 _SEPARATOR_LINE = re.compile(r"sep=.?", re.IGNORECASE)  # a spreadsheet's first line
 UNNAMED = re.compile(r"__index_level_\d+__")
-"""pandas' name in Parquet of an index that has none."""
+"""Name that pandas gives an unnamed index in a Parquet file."""
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """Cells as text, without surrounding spaces; empty for none."""
+    """Table of text cells without surrounding spaces; a missing value is an empty cell."""
 
     path: Path  # the file, or the folder that was listed
     header: list[str]  # names of the columns, without repeats
@@ -34,7 +34,7 @@ class TextTable:
     lines: list[str]  # name of every row in messages, such as ``manifest.csv line 3``
 
     def column(self, name: str) -> list[str]:
-        """Return the cells of a column; empty ones if there is none of this name."""
+        """Return the cells of a column; all are empty if there is no such column."""
         if name not in self.header:
             return [""] * len(self.rows)
         place = self.header.index(name)
@@ -49,11 +49,11 @@ def read_text_table(path: Path, needs: str) -> TextTable:
     Parquet, missing values and NaN are empty, whole floats lose their fraction, and dates are written in ISO 8601.
 
     Args:
-        path: the file; the suffix ``.parquet`` tells Parquet.
-        needs: columns of such a file, for messages.
+        path: the file, read as Parquet if its suffix is ``.parquet``, otherwise as CSV.
+        needs: description of the required columns, for error messages.
 
     Raises:
-        CmkdError: the file cannot be read, is empty, is ragged, or a column holds lists or bytes; the line names it.
+        CmkdError: the file cannot be read, is empty or ragged, or a column holds lists or bytes; the message names it.
 
     Example:
         >>> import tempfile
@@ -73,10 +73,10 @@ def read_text_table(path: Path, needs: str) -> TextTable:
 
 
 def check_names(table: TextTable, columns: Sequence[str]) -> None:
-    """Refuse names that would break lines of messages and reports.
+    """Refuse names with characters that would break messages and reports.
 
     Raises:
-        CmkdError: a cell of one of the columns holds a line break, a control character or no UTF-8; the line names it.
+        CmkdError: a cell of `columns` holds a line break, a control character or invalid UTF-8; the message names it.
     """
     for name in columns:
         for line, cell in zip(table.lines, table.column(name), strict=True):
@@ -85,7 +85,7 @@ def check_names(table: TextTable, columns: Sequence[str]) -> None:
 
 
 def posix_path(cell: str, folder: Path) -> str:
-    r"""Return a path with slashes where it has backslashes, unless a file in `folder` has them in its name.
+    r"""Return a path with slashes instead of backslashes, unless the unchanged path is a file in `folder`.
 
     Example:
         >>> posix_path("o\\1.png", Path("nowhere"))
@@ -95,7 +95,7 @@ def posix_path(cell: str, folder: Path) -> str:
 
 
 def whole(cell: str) -> str:
-    """Return a whole number without its empty fraction, any other text as it stands.
+    """Return a whole number without its zero fraction; any other text is returned unchanged.
 
     Example:
         >>> [whole(cell) for cell in ("219000001.0", "7.", "007", "1.50", "v1.0")]
@@ -107,7 +107,7 @@ def whole(cell: str) -> str:
 class PrintedCells:
     """Cells of a CSV file that people open: a text that a spreadsheet would run as a formula gets an apostrophe.
 
-    Numbers stay, negative ones too. Files that are read back, such as manifests, hold every text as it stands.
+    Numbers are unchanged, also negative ones. Files that are read back, such as manifests, do not use this class.
 
     Example:
         >>> cells = PrintedCells()
@@ -119,18 +119,18 @@ class PrintedCells:
         self.changed = 0
 
     def safe(self, text: str) -> str:
-        """Return a text as it may stand in the file, and count it if it differs."""
+        """Return a text in the form that is safe to write, and count it if it was changed."""
         if not _FORMULA.match(text) or is_number(text):
             return text
         self.changed += 1
         return f"'{text}"
 
     def warn(self, where: object, exact: str) -> None:
-        """Warn of texts that were changed.
+        """Warn if texts were changed.
 
         Args:
-            where: the file.
-            exact: where the texts are as they stand.
+            where: name of the file, for the message.
+            exact: clause on where the texts are unchanged, such as ``manifest.csv has them``.
         """
         if self.changed:
             warnings.warn(
@@ -151,15 +151,15 @@ def is_number(text: str) -> bool:
 
 
 def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tuple[list[str], str]]:
-    """Yield the header and then the rows of a CSV file, each with its name for messages, without holding them.
+    """Yield the header and then the rows of a CSV file, each with its name for messages, in constant memory.
 
     Args:
         path: the file.
-        needs: columns of such a file, for messages.
-        errors: of the decoder of UTF-8, as in `open`.
+        needs: description of the required columns, for error messages.
+        errors: handling of invalid UTF-8, as in `open`.
 
     Raises:
-        CmkdError: as for `read_text_table`, when the wrong line is reached.
+        CmkdError: for the same reasons as `read_text_table`, once the invalid line is reached.
     """
     header: list[str] = []
     try:
@@ -172,7 +172,7 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
                 if any("\0" in cell for cell in row):
                     raise CmkdError(f"{line} holds zero bytes, as UTF-16 has: save it as CSV UTF-8")
                 if not header:
-                    header = row = [name.strip("\ufeff\u200b") for name in row]  # a second mark, a space of no width
+                    header = row = [name.strip("\ufeff\u200b") for name in row]  # second BOM, zero-width space
                     check_separator(path, header)
                 while len(row) > len(header) and not row[-1]:  # a comma too many
                     row.pop()
@@ -194,7 +194,7 @@ def csv_rows(path: Path, needs: str, *, errors: str = "strict") -> Iterator[tupl
 
 
 def check_separator(path: object, header: Sequence[str]) -> None:
-    """Raise `CmkdError` if a header of one column is one that other marks than commas separate."""
+    """Raise `CmkdError` if a header was read as one column because its separator is not a comma."""
     for mark, name in {";": "semicolons", "\t": "tabs", "|": "bars"}.items():
         if len(header) == 1 and mark in header[0]:
             raise CmkdError(f"{path} is separated by {name}: save it with commas")
@@ -202,7 +202,7 @@ def check_separator(path: object, header: Sequence[str]) -> None:
 
 def _read_csv(path: Path, needs: str) -> tuple[list[str], list[list[str]], list[str]]:
     rows, lines = map(list, zip(*csv_rows(path, needs), strict=True))
-    # a spreadsheet saves a column that was emptied as one without name and content
+    # a spreadsheet saves an emptied column as one without name and content
     kept = [k for k, name in enumerate(rows[0]) if name or any(row[k] for row in rows)]
     header, *rest = ([row[k] for k in kept] for row in rows)
     return header, rest, lines[1:]
@@ -250,7 +250,7 @@ def _check_types(path: Path, schema: Any) -> None:  # noqa: ANN401  # a pyarrow.
 
 
 def plain_text(value: Any) -> str:  # noqa: ANN401  # whatever a cell holds
-    """Return a value as the cell of a table; empty for a missing one.
+    """Return a value as the text of a table cell; empty for a missing value.
 
     Example:
         >>> [plain_text(value) for value in ("imo7", 3.0, 0, None, float("nan"))]

@@ -1,4 +1,4 @@
-"""Data sets known by name, one file each, and opening paired data from what a user writes."""
+"""Data sets known by name, one file each, and opening of paired data from a user's reference."""
 
 from cmkd.datasets.base import DATASETS as DATASETS
 from cmkd.datasets.base import DataSet as DataSet

@@ -25,7 +25,7 @@ BANDS, FRAMES = 64, 128
 
 @dataclass(frozen=True)
 class _Event:
-    """A line of a list: what is heard and seen in a video, from `first` to `last` second."""
+    """One line of a list: the event that is heard and seen in a video from second `first` to second `last`."""
 
     category: str
     video: str
@@ -38,8 +38,8 @@ class Ave(DataSet):
 
     ``sound`` is a series ``(128, 64)``: the log-mel spectrogram of the event in dB, stretched to 128 time steps.
     ``frame`` is an image ``(3, size, size)`` from the event's middle second. The split is the publishers'. A video may
-    hold several events: those in an earlier list than another event of the video are left out (train before validation
-    before test), as are events without sound or frames.
+    hold several events: if they are in different lists, those in earlier lists are left out (train before validation
+    before test). Events without sound or frames are left out too.
 
     Videos are not decoded here. Extract sound and frames of each video first:
     ``ffmpeg -i AVE/VIDEO.mp4 -ac 1 -ar 16000 audio/VIDEO.wav -vf fps=1 frames/VIDEO/%04d.jpg``.
@@ -48,7 +48,7 @@ class Ave(DataSet):
     ``Category&VideoID&Quality&StartTime&EndTime``, beside the folders ``audio`` and ``frames``.
 
     Args:
-        size: pixels along a frame.
+        size: height and width of a frame, pixels.
     """
 
     name = "ave"
@@ -112,7 +112,7 @@ class Ave(DataSet):
 
 
 def _chosen(listed: Mapping[str, list[_Event]], whole: Collection[str]) -> list[tuple[str, int, _Event]]:
-    """Return split, number in it, and event, for the events of `whole` videos that are in no later list."""
+    """Return split, number in the split, and event, for the events of `whole` videos that are in no later list."""
     later: set[str] = set()
     chosen: list[tuple[str, int, _Event]] = []
     for split in reversed(LISTS):

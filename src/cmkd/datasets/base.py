@@ -1,4 +1,4 @@
-"""The contract of a data set known by name, and the registry of all data sets."""
+"""The base class of data sets known by name, and the registry of all data sets."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Listing:
     """All pairs of a data set in order, listed before their values are read.
 
     Args:
-        ids: one per pair, as are the following.
-        labels: class positions.
-        splits: ``train``, ``validation`` or ``test``.
+        ids: id of each pair.
+        labels: class position of each pair.
+        splits: split of each pair: ``train``, ``validation`` or ``test``.
         record: how the split was made; `DataSet.write` adds the counts.
-        values: yields the values of consecutive pairs in blocks of any length, modality name -> ``(pairs, ...)``.
-        groups: names of what must not cross splits; empty where a pair stands alone.
-        present: modality name -> ``(pairs,)`` bool; by default every modality is there.
-        metadata: further columns of the index -> one text per pair.
+        values: iterable over blocks of consecutive pairs, of any length: modality name -> values ``(pairs, ...)``.
+        groups: group of each pair, which must not cross splits; empty if a pair has no group.
+        present: modality name -> ``(pairs,)`` bool; by default every modality is present.
+        metadata: name of a further column of the index -> one text per pair.
     """
 
     ids: Sequence[str]
@@ -56,9 +56,9 @@ def read_pairs(
     """Yield the values of a `Listing` in blocks.
 
     Args:
-        pairs: whatever tells the readers which files to read.
+        pairs: descriptions of the pairs, from which the readers know which files to read.
         readers: modality name -> function that returns the values of one pair.
-        block: pairs held in memory at a time.
+        block: number of pairs held in memory at a time.
     """
     for start in range(0, len(pairs), block):
         part = pairs[start : start + block]
@@ -69,47 +69,47 @@ class DataSet(ABC):
     """A data set that can be prepared into a `Pack`. Options are keyword-only constructor arguments with defaults."""
 
     name: ClassVar[str]
-    """The name on the command line."""
+    """Name on the command line."""
     title: ClassVar[str]
-    """One line that describes it."""
+    """One-line description."""
     rich: ClassVar[str]
-    """The teacher's modality by default."""
+    """Default modality of the teacher."""
     poor: ClassVar[str]
-    """The student's modality by default."""
+    """Default modality of the student."""
     license: ClassVar[str]
     citation: ClassVar[str]
     sources: ClassVar[tuple[PublishedFile, ...]] = ()
     """The published files; empty for a data set that ships with a dependency or is simulated."""
     progress: Progress | None = None
-    """Called with the pairs written and all pairs; set it before `prepare`."""
+    """Callback, called with the number of pairs written and the total number; set it before `prepare`."""
     revision: int = 1
     """Increase when the output of `prepare` changes; older cached packs are then ignored."""
     mirror: ClassVar[bool] = False
-    """Whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not."""
+    """Whether a mirrored image is a valid sample of its class: true for ships, false for letters."""
     cropped: ClassVar[bool] = False
     """Whether each image is cropped to its object, so that large shifts would cut it."""
     unsound: ClassVar[str] = ""
-    """What is known to be unsound about it as a benchmark; on its pack's card."""
+    """Known weaknesses of the data set as a benchmark, for the card of its pack."""
     group: ClassVar[str] = ""
-    """What a group of its pairs is, such as ``a person``; empty if it has none."""
+    """Meaning of a group of pairs, such as ``a person``; empty if the data set has no groups."""
 
     @classmethod
     def info(cls, **changes: Any) -> CardInfo:  # noqa: ANN401  # any field of `CardInfo`
-        """Return what the class says of itself, for the card of its pack; its docstring is the description."""
+        """Return the class's information for the card of its pack; the description is the docstring of the class."""
         said = {field.name: getattr(cls, field.name) for field in fields(CardInfo) if hasattr(cls, field.name)}
         paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
         said["description"] = "\n\n".join(part for part in paragraphs if not part.startswith(("Args:", "Raises:")))
         return CardInfo(**(said | {"sources": dict.fromkeys(file.url for file in cls.sources)} | changes))
 
     def identity(self) -> Mapping[str, Any]:
-        """Return what its pack depends on beside options and published files, such as a file that an option names."""
+        """Return other inputs of the pack than options and published files, such as a file that an option names."""
         return {}
 
     def source_folder(self, source: Path | None) -> Path:
         """Return the folder or file with the published files.
 
         Raises:
-            CmkdError: it is not given or does not exist; the line says where the files are published.
+            CmkdError: `source` is not given or does not exist; the message says where the files are published.
         """
         addresses = " and ".join(dict.fromkeys(file.url for file in self.sources))
         if source is None:
@@ -128,7 +128,7 @@ class DataSet(ABC):
             packed: whether to open the published archive itself if `source` is the folder that holds it.
 
         Raises:
-            CmkdError: as `source_folder`, or the archive is not safe to read.
+            CmkdError: for the same reasons as `source_folder`, or the archive is not safe to read.
         """
         place = self.source_folder(source)
         file = place / self.sources[0].name
@@ -138,7 +138,7 @@ class DataSet(ABC):
         """Refuse options below 1.
 
         Raises:
-            CmkdError: names the option.
+            CmkdError: an option is below 1; the message names it.
         """
         for option, value in options.items():
             if value < 1:
@@ -159,12 +159,12 @@ class DataSet(ABC):
 
         Args:
             destination: folder of the pack.
-            listing: its pairs.
-            modalities: their kinds, shapes and dtypes.
-            classes: names; a label is a position in them.
+            listing: all pairs of the pack.
+            modalities: modalities of the pack, with their kinds, shapes and dtypes.
+            classes: names of the classes; a label is a position in this list.
             co_registered: whether all modalities share a pixel grid.
-            notes: anything a reader must know.
-            sources: addresses of the published files; by default those of `sources`.
+            notes: anything a reader of the card must know.
+            sources: addresses of the published files; by default those in the class attribute `sources`.
         """
         counts = {split: sum(given == split for given in listing.splits) for split in SPLITS}
         groups = [[modality.name for modality in modalities]] if co_registered else []
@@ -195,11 +195,12 @@ class DataSet(ABC):
         """Write the pack.
 
         Args:
-            source: folder or file with the published files in their own layout; None to use what a dependency ships.
+            source: folder or file with the published files in their own layout; None to use files of a dependency.
             destination: folder of the pack; it appears whole or not at all.
 
         Raises:
-            CmkdError: a source file is missing, truncated or has the wrong checksum; the line names it and its address.
+            CmkdError: a source file is missing, truncated or has the wrong checksum; the message names it and its
+                address.
         """
 
 
@@ -209,4 +210,4 @@ DATASETS: Registry[DataSet] = Registry(
     DataSet,
     support=("base", "degradations", "formats", "open", "ship_pairs", "transformed"),
 )
-"""All data sets by name; those of plug-ins are entry points of the group ``cmkd.datasets``."""
+"""All data sets by name; plug-ins add theirs as entry points of the group ``cmkd.datasets``."""

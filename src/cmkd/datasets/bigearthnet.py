@@ -40,9 +40,9 @@ CLASSES = {
     "wetlands": "marshes|peatbogs|salines|intertidal",
     "water bodies": "water courses|water bodies|coastal lagoons|estuaries|sea and ocean",
 }
-"""Class of CORINE's first level -> pattern of the names of its third level."""
+"""Class of CORINE's first level -> pattern of the names of its classes on the third level."""
 MARGIN = 1.75
-"""Least distance between centers of patches of two splits, km: patches of 1.2 km nearer than 1.7 km may overlap."""
+"""Minimum distance between centers of patches of two splits, km: patches of 1.2 km within 1.7 km may overlap."""
 EARTH = 6371.0
 """Mean radius of the Earth, km."""
 _RADAR_NAME = re.compile(r"(?:^|/)((S1[AB]_IW_GRDH_1SDV_\d{8}T\d{6})_(\d\d[A-Z]{3})_\d+_\d+)_labels_metadata\.json$")
@@ -52,17 +52,18 @@ class BigEarthNet(DataSet):
     """Patches of 1.2 km over ten European countries: Sentinel-2 (rich) and Sentinel-1 (poor), BigEarthNet-MM v1.0.
 
     ``sentinel2`` is an image of 12 bands (B01 to B12 without B10), reflectance times 10,000; ``sentinel1`` is an image
-    of VV and VH in dB. All bands are resized to one grid of `size` pixels from 120, 60 or 20. The published labels are
-    sets of CORINE's third level; a patch is kept if all its labels belong to one class of the first level, which
-    becomes its class. Splits are drawn by Sentinel-2 tile; the publishers' test split, by patch, is not used. Tiles
-    overlap by 10 km. Where the centers of two patches of two splits lie within 1.75 km of each other, the patch of the
-    earlier split is left out (train before validation before test), so no ground is in two splits.
+    of VV and VH in dB. All bands are resized from 120, 60 or 20 pixels to one grid of `size` pixels. The published
+    labels are sets of classes of CORINE's third level; a patch is kept if all its labels belong to one class of the
+    first level, which becomes its class. Splits are drawn by Sentinel-2 tile; the publishers' test split, by patch, is
+    not used. Tiles overlap by 10 km. If the centers of two patches of different splits lie within 1.75 km of each
+    other, the patch of the earlier split is left out (train before validation before test), so no ground is in two
+    splits.
 
     Layout (tested on six published pairs): a folder for each patch, ``BigEarthNet-S1-v1.0/S1A_.../``, with
     ``S1A_..._VV.tif`` and ``S1A_..._labels_metadata.json``, which names the Sentinel-2 patch.
 
     Args:
-        size: pixels along a patch.
+        size: height and width of a patch, pixels.
     """
 
     name = "bigearthnet"
@@ -129,15 +130,15 @@ class BigEarthNet(DataSet):
 
 
 class _LabeledPatch(NamedTuple):
-    radar: str  # its name
-    optical: str  # the same
-    tile: str  # of Sentinel-2
+    radar: str  # name of the Sentinel-1 patch
+    optical: str  # name of the Sentinel-2 patch
+    tile: str  # name of the Sentinel-2 tile
     label: int
-    place: tuple[float, float, float]  # see `ground`
+    place: tuple[float, float, float]  # center of the patch, from `ground`
 
 
 def _patches(archive: Archive) -> list[_LabeledPatch]:
-    """Return the pairs that have one class."""
+    """Return the pairs whose labels belong to a single class."""
     found = []
     for name in archive.sizes:
         match = _RADAR_NAME.search(name)
@@ -155,17 +156,17 @@ def _patches(archive: Archive) -> list[_LabeledPatch]:
 
 
 def ground(zone: int, east: float, north: float) -> tuple[float, float, float]:
-    """Return a place on a sphere of the Earth's size, km, the same one from the coordinates of any zone.
+    """Convert UTM coordinates to a point on a sphere of the Earth's size, km, which is the same from any zone.
 
-    The latitude on the sphere is the conformal one, so short distances are right within 0.5 %.
+    The latitude on the sphere is the conformal latitude, so short distances are correct within 0.5 %.
 
     Args:
-        zone: of UTM, north of the equator.
-        east: m.
-        north: m.
+        zone: UTM zone, north of the equator.
+        east: easting, m.
+        north: northing, m.
 
     Source:
-        Karney 2011, Transverse Mercator with an accuracy of a few nanometers (J. Geodesy 85), to the second order.
+        Karney 2011, Transverse Mercator with an accuracy of a few nanometers (J. Geodesy 85), up to the second order.
 
     Example:
         >>> math.dist(ground(34, 705_771.2, 6_210_994.5), ground(35, 331_630.2, 6_209_369.5)) < 1e-4
@@ -203,10 +204,10 @@ def apart(places: NDArray[np.float64], splits: list[str]) -> list[int]:
 
 
 def first_level(names: list[str]) -> int | None:
-    """Return the position in `CLASSES` that all of the land covers share, or None.
+    """Return the position in `CLASSES` that all of the land covers share, or None if they differ.
 
     Raises:
-        KeyError: a name is unknown to CORINE.
+        KeyError: a name does not match exactly one class.
 
     Example:
         >>> first_level(["Pastures", "Non-irrigated arable land"]), first_level(["Pastures", "Peatbogs"])

@@ -16,7 +16,7 @@ from cmkd.datasets.transformed import TransformedImages
 
 
 class CifarImages(TransformedImages):
-    """A transformed data set in the binary layout of CIFAR, packed or not, or as JPEG files in a folder per class."""
+    """A transformed data set in the binary layout of CIFAR, packed or not, or as JPEG files in one folder per class."""
 
     shape = (3, 32, 32)
     mirror = True
@@ -24,13 +24,13 @@ class CifarImages(TransformedImages):
     citation = """@techreport{krizhevsky2009learning, title={Learning Multiple Layers of Features from Tiny Images},
   author={Krizhevsky, Alex}, institution={University of Toronto}, year={2009}}"""
     head: ClassVar[int]
-    """Label bytes of a record; the last one is the class."""
+    """Number of label bytes in a record; the last one is the class."""
     files: ClassVar[Mapping[str, Sequence[str]]]
-    """Split -> its binary files."""
+    """Split -> names of its binary files."""
 
     @contextmanager
     def published(self, source: Path) -> Iterator[Sequence[Images]]:
-        """Open the binary files, or the JPEG files by class."""
+        """Open the binary files if there are any, otherwise the JPEG files by class."""
         file = self.sources[0]
         with Archive(packed_or_folder(source, file.name), address=file.url) as archive:
             if any(name.endswith(".bin") for name in archive.sizes):
@@ -50,10 +50,10 @@ class Cifar10(CifarImages):
 
     Reads the official binary archive (``cifar-10-binary.tar.gz``, packed or not; tested on synthetic files only) and
     JPEG files in folders ``train/<class>`` and ``test/<class>``, zipped or not, as others distribute it. JPEG files
-    have other pixels and names, so other images are in validation; the card says which were read. The official Python
-    version is not supported: it is a pickle.
+    have other pixels and names, so the validation split has other images; the card says which files were read. The
+    official Python version is not supported, because it is a pickle.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their name.
+    Splits: test is the published one; validation is a tenth of the published train images by a hash of their name.
 
     The default degradation, low_light of severity 0.7, lowers a random forest's validation accuracy from 0.30 to
     0.19 (``benchmarks/degradation_gap.py``).

@@ -23,10 +23,10 @@ class Cifar100(CifarImages):
     """60,000 photographs of a hundred kinds of thing, 32 x 32 pixels, and a degraded view of each.
 
     Reads the official binary archive (``cifar-100-binary.tar.gz``, packed or not; tested on synthetic files only). A
-    record is a byte of the coarse label, which is not used, a byte of the fine label, and 3 x 32 x 32 pixels; the fine
-    labels are the names in alphabetical order.
+    record holds one byte of coarse label, which is not used, one byte of fine label, and 3 x 32 x 32 pixels; fine
+    labels are positions in the alphabetical list of names.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number.
+    Splits: test is the published one; validation is a tenth of the published train images by a hash of their number.
 
     The default degradation is low_light of severity 0.7; its effect was not measured.
     """

@@ -27,9 +27,9 @@ class CremaD(DataSet):
     """7,442 clips of 91 actors who say a sentence with one of six emotions: sound (rich) and face (poor).
 
     ``sound`` is a series ``(128, 64)``: a log-mel spectrogram in dB, stretched to 128 time steps
-    (`cmkd.datasets.formats.sound.log_mel`). ``face`` is the clip's middle frame ``(3, size, size)``: a single still
-    image, without motion, to be the poorer view. The label is the emotion the actor was asked for. Splits are drawn by
-    actor. Clips without sound or frames are left out.
+    (`cmkd.datasets.formats.sound.log_mel`). ``face`` is the clip's middle frame ``(3, size, size)``: a still image
+    without motion, so that it is the poorer view. The label is the emotion that the actor was asked to show. Splits are
+    drawn by actor. Clips without sound or frames are left out.
 
     Videos are not decoded here. Extract the frames of each clip first:
     ``ffmpeg -i VideoFlash/CLIP.flv -vf fps=2 frames/CLIP/%04d.jpg``.
@@ -38,7 +38,7 @@ class CremaD(DataSet):
     published, and ``frames/1001_IEO_ANG_HI/*.jpg`` beside it.
 
     Args:
-        size: pixels along a frame.
+        size: height and width of a frame, pixels.
     """
 
     name = "crema_d"

@@ -1,9 +1,9 @@
 """Degradations that imitate a poorer sensor: named, seeded, with a severity from 0 to 1.
 
-Each is a pure function of images, severity and randomness. Images are ``(n, channels, height, width)`` intensities from
-0 (black) to 1 (white). Lengths are fractions of the image's height, so a severity means the same at 28 and at 64
-pixels. With `PerImage` the random numbers of an image depend on the seed and the image alone, so the result is the same
-in any chunks and subsets.
+Each degradation is a pure function of images, severity and randomness. Images are ``(n, channels, height, width)``
+intensities from 0 (black) to 1 (white). Lengths are fractions of the image's height, so a severity means the same at 28
+and at 64 pixels. With `PerImage`, the random numbers of an image depend only on the seed and the image, so the result
+is the same for any chunks and subsets.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from cmkd.errors import CmkdError, unknown_name
 BLUR = 0.15
 """Standard deviation of the point spread function as a fraction of the image's height, at severity 1."""
 LOOKS = 0.5
-"""Looks averaged at severity 1; fewer looks, stronger speckle."""
+"""Number of looks averaged at severity 1; fewer looks mean stronger speckle."""
 NOISE = 0.15
-"""Standard deviation of the receiver noise over the full range of intensities, at severity 1."""
+"""Standard deviation of the receiver noise as a fraction of the full range of intensities, at severity 1."""
 PHOTONS = 1e4
-"""Photons that a white pixel collects at severity 0; at severity 1 it collects one."""
+"""Number of photons that a white pixel collects at severity 0; at severity 1 it collects one."""
 READ_NOISE = 1.0
 """Standard deviation of the read-out noise in electrons."""
 FLOOR = (-80.0, -20.0)
-"""Noise floor of a spectrogram at severity 0 and 1, in dB below a white image's constant part."""
+"""Noise floor of a spectrogram at severity 0 and 1, in dB relative to the constant part of a white image."""
 EDGE = (0.01, 0.13)
-"""Least change of intensity per pixel that makes a stroke, at severity 0 and 1."""
+"""Minimum change of intensity per pixel that makes a stroke, at severity 0 and 1."""
 LOST, FALSE = 0.4, 0.05
-"""Fraction of strokes that are lost, and of empty pixels with a false stroke, at severity 1."""
+"""Fraction of stroke pixels that are lost, and of empty pixels that get a false stroke, at severity 1."""
 COARSE = 0.75
-"""Fraction of the rows and columns of pixels that is dropped at severity 1."""
+"""Fraction of the rows and columns of pixels that are dropped at severity 1."""
 
 Values = NDArray[np.floating[Any]]
 Name = Literal["speckle", "blur", "sketch", "low_light", "spectrogram", "few_bits"]
 
 
 class PerImage:
-    """Random numbers that depend on a seed and an image's key alone, drawn as from `numpy.random.Generator`.
+    """Random numbers that depend only on a seed and an image's key, with the interface of `numpy.random.Generator`.
 
     Args:
-        seed: of the data set.
-        keys: one number per image, such as from `image_key`.
+        seed: random seed of the data set.
+        keys: one number per image, for example from `image_key`.
 
     Raises:
         CmkdError: the seed is negative.
@@ -63,19 +63,19 @@ class PerImage:
         self._generators = [np.random.default_rng([seed, key]) for key in keys]
 
     def gamma(self, shape: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:
-        """Draw ``size``, the images first, from a gamma distribution."""
+        """Draw an array of shape ``size``, whose first axis is the images, from a gamma distribution."""
         return np.stack([generator.gamma(shape, scale, size[1:]) for generator in self._generators])
 
     def normal(self, loc: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:
-        """Draw ``size`` from a normal distribution."""
+        """Draw an array of shape ``size`` from a normal distribution."""
         return np.stack([generator.normal(loc, scale, size[1:]) for generator in self._generators])
 
     def random(self, size: tuple[int, ...]) -> NDArray[np.float64]:
-        """Draw ``size`` uniformly from [0, 1)."""
+        """Draw an array of shape ``size`` uniformly from [0, 1)."""
         return np.stack([generator.random(size[1:]) for generator in self._generators])
 
     def poisson(self, lam: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """Draw a count for each expectation ``(images, ...)``."""
+        """Draw a Poisson-distributed count for each expectation ``(images, ...)``."""
         pairs = zip(self._generators, lam, strict=True)
         return np.stack([generator.poisson(expected) for generator, expected in pairs])
 
@@ -110,16 +110,17 @@ def speckle(
 ) -> NDArray[np.float32]:
     """Imitate a small coherent sensor (radar, sonar): blur, speckle and receiver noise.
 
-    ``gamma * (psf convolved with image) + noise``: a Gaussian point spread function of ``BLUR * severity`` heights;
-    multiplicative speckle, gamma-distributed with mean 1 and variance ``1/looks``, ``looks = LOOKS / severity²`` (the
-    intensity of a multi-look coherent image); additive Gaussian noise of ``NOISE * severity`` of the full scale.
+    The result is ``gamma * (psf convolved with image) + noise``. The point spread function is Gaussian, with a standard
+    deviation of ``BLUR * severity`` heights. The speckle is multiplicative, gamma-distributed with mean 1 and variance
+    ``1/looks``, ``looks = LOOKS / severity²`` (the intensity of a multi-look coherent image). The additive noise is
+    Gaussian, with a standard deviation of ``NOISE * severity`` of the full scale.
 
     Args:
         images: ``(..., height, width)`` intensities, 0 to `full_scale`.
         severity: 0 (the image itself) to 1.
         generator: source of randomness.
         full_scale: intensity of white.
-        outside: what lies beyond the edge: ``nearest`` repeats it, ``constant`` is black.
+        outside: values beyond the edge of the image: ``nearest`` repeats the edge, ``constant`` is black.
 
     Returns:
         float32 intensities of the same shape, not clipped.
@@ -147,13 +148,13 @@ def multiplied(images: Values, *, looks: float, generator: Randomness) -> Values
 
 
 def _amplitude(images: Values, severity: float, generator: Randomness) -> Values:
-    """Return the amplitude that a radar records; full scale is twice the amplitude of white."""
+    """Return the amplitude that a radar records; 1 (full scale) is twice the amplitude of white."""
     intensity = speckle(gray(images), severity=severity, generator=generator)
     return np.sqrt(np.maximum(intensity, 0.0)) / 2.0
 
 
 def _blur(images: Values, severity: float, generator: Randomness) -> Values:
-    """Defocus with a Gaussian point spread function of ``BLUR * severity`` heights; colors are kept."""
+    """Defocus with a Gaussian of standard deviation ``BLUR * severity`` heights; colors are kept."""
     from scipy.ndimage import gaussian_filter
 
     width = BLUR * images.shape[-2] * severity
@@ -162,16 +163,16 @@ def _blur(images: Values, severity: float, generator: Randomness) -> Values:
 
 
 def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
-    """Draw strokes (1) where the intensity changes by more than a threshold, on 0.
+    """Draw strokes (1) on a background of 0 where the intensity changes by more than a threshold.
 
-    The slope is Sobel's, in intensity per pixel; the threshold runs from ``EDGE[0]`` to ``EDGE[1]``. A pixel of a
-    stroke is lost with the probability ``LOST * severity``; any other gets a false stroke with ``FALSE * severity``.
-    Color, shading and the strength of edges are lost at any severity.
+    The slope comes from a Sobel filter, in intensity per pixel; the threshold rises with the severity from ``EDGE[0]``
+    to ``EDGE[1]``. A stroke pixel is lost with probability ``LOST * severity``; any other pixel gets a false stroke
+    with probability ``FALSE * severity``. Color, shading and the strength of edges are lost at any severity.
     """
     from scipy.ndimage import correlate1d
 
     values = gray(images)
-    # not scipy's sobel, which also smooths along images and channels
+    # not scipy's sobel, because it also smooths along images and channels
     across, down = (
         correlate1d(
             correlate1d(values, [-0.5, 0.0, 0.5], along, mode="nearest"), [0.25, 0.5, 0.25], other, mode="nearest"
@@ -187,8 +188,8 @@ def _sketch(images: Values, severity: float, generator: Randomness) -> Values:
 def _low_light(images: Values, severity: float, generator: Randomness) -> Values:
     """Count few photons, in gray: Poisson-distributed counts with read-out noise.
 
-    White gives ``PHOTONS ** (1 - severity)`` photons. Full scale is white plus five standard deviations; values
-    outside are clipped, as by a converter.
+    A white pixel gives ``PHOTONS ** (1 - severity)`` photons. Full scale is white plus five standard deviations; values
+    outside are clipped, as in an analog-to-digital converter.
     """
     white: float = PHOTONS ** (1.0 - severity)
     counts = generator.poisson(gray(images) * white)
@@ -200,9 +201,10 @@ def _low_light(images: Values, severity: float, generator: Randomness) -> Values
 def _spectrogram(images: Values, severity: float, generator: Randomness) -> Values:
     """Show the power spectrum of every column, as a receiver without phase does: frequency over position.
 
-    Rows are frequencies from 0 (top) to half a cycle per pixel, each shown twice to keep the height; the value is dB
-    from -80 (0) to 0 (1), where 0 dB is a white column. Noise of a floor from ``FLOOR[0]`` to ``FLOOR[1]`` dB is added
-    to the power (exponentially distributed, as a noise periodogram is). The position along a column is lost.
+    Rows are frequencies from 0 (top) to half a cycle per pixel, each shown twice to keep the height; values are -80 dB
+    (0) to 0 dB (1), where 0 dB is a white column. Noise is added to the power (exponentially distributed, like the
+    periodogram of noise); its floor rises with the severity from ``FLOOR[0]`` to ``FLOOR[1]`` dB. The position along a
+    column is lost.
     """
     values = gray(images)
     height = values.shape[-2]
@@ -215,10 +217,10 @@ def _spectrogram(images: Values, severity: float, generator: Randomness) -> Valu
 
 
 def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
-    """Send few gray pixels of few bits, as over a slow link: average to a coarser grid, dither and round.
+    """Reduce images to few gray pixels of few bits, as for a slow link: average to a coarser grid, dither and round.
 
-    The grid has ``1 - COARSE * severity`` of the rows and columns, at least two; a pixel has ``8 - 7 * severity`` bits,
-    rounded. The dither is uniform over one step. The result has the original size.
+    The grid keeps a fraction ``1 - COARSE * severity`` of the rows and columns, at least two of each; a pixel has
+    ``8 - 7 * severity`` bits, rounded. The dither is uniform over one step. The result has the original size.
     """
     values = gray(images)
     height, width = values.shape[-2:]
@@ -231,7 +233,10 @@ def _few_bits(images: Values, severity: float, generator: Randomness) -> Values:
 
 
 def _coarser(size: int, count: int) -> Values:
-    """Give the ``(count, size)`` matrix that averages `size` pixels of a line to `count`, each over all it touches."""
+    """Return the ``(count, size)`` matrix that averages a line of `size` pixels to `count` coarse pixels.
+
+    Each coarse pixel is the mean of all pixels that it touches.
+    """
     first = np.arange(count)[:, None] * size
     pixel = np.arange(size) * count
     touched = (pixel + count > first) & (pixel < first + size)
@@ -243,9 +248,9 @@ def _coarser(size: int, count: int) -> Values:
 class Degradation:
     """One entry of `DEGRADATIONS`."""
 
-    # the function of images, severity and randomness; `degrade` clips values outside 0 to 1
+    # function of images, severity and randomness; `degrade` clips values outside 0 to 1
     apply: Callable[[Values, float, Randomness], Values]
-    title: str  # what it imitates
+    title: str  # description of the imitated sensor
     gray: bool = True  # whether colors are lost
     co_registered: bool = True  # whether a pixel still shows the same place
 
@@ -261,14 +266,14 @@ DEGRADATIONS: Mapping[str, Degradation] = {
 
 
 def check_severity(severity: float) -> float:
-    """Return the severity, or raise if it is outside 0 to 1."""
+    """Return the severity, or raise `CmkdError` if it is outside 0 to 1."""
     if not 0.0 <= severity <= 1.0:
         raise CmkdError(f"severity {severity} is outside 0 to 1")
     return float(severity)
 
 
 def degrade(images: NDArray[np.uint8], name: str, *, severity: float, generator: Randomness) -> NDArray[np.uint8]:
-    """Return the 8-bit recording of `images` by the poorer sensor.
+    """Return the 8-bit images that the poorer sensor would record of `images`.
 
     Args:
         images: ``(n, channels, height, width)`` of one or three channels, 0 black to 255 white.
@@ -277,10 +282,10 @@ def degrade(images: NDArray[np.uint8], name: str, *, severity: float, generator:
         generator: source of randomness.
 
     Returns:
-        ``(n, channels or 1, height, width)``: 255 is full scale, beyond which values are clipped.
+        ``(n, channels or 1, height, width)``: 255 is full scale; higher values are clipped.
 
     Raises:
-        CmkdError: an unknown name, or a severity outside 0 to 1.
+        CmkdError: the name is unknown, or the severity is outside 0 to 1.
 
     Example:
         >>> photo = np.full((2, 3, 16, 16), 200, np.uint8)

@@ -16,20 +16,21 @@ from cmkd.options import Seed
 from cmkd.types import Modality
 
 LEVELS = 16.0
-"""Greatest gray level of the digits."""
+"""Highest gray level of the digits."""
 SPLIT_SEED = 0
 
 
 class Digits(DataSet):
     """1,797 scans of handwritten digits, 8 x 8 pixels, and a degraded view of each.
 
-    The split is fixed: stratified 60/20/20, the same for every severity and seed, so results compare. The view is
-    blurred, then multiplied with speckle, then given noise (`cmkd.datasets.degradations.speckle`).
+    The split is fixed: stratified 60/20/20, the same for every severity and seed, so results are comparable. The
+    degraded view is blurred, then multiplied by speckle, and then noise is added
+    (`cmkd.datasets.degradations.speckle`).
 
     Args:
-        severity: of the degradation, 0 to 1. At 0.5 it lowers a random forest's validation accuracy from 0.98 to 0.79
-            (``benchmarks/simple_baselines.py``).
-        seed: of the speckle and noise.
+        severity: severity of the degradation, 0 to 1. A severity of 0.5 lowers a random forest's validation accuracy
+            from 0.98 to 0.79 (``benchmarks/simple_baselines.py``).
+        seed: random seed of the speckle and noise.
 
     Raises:
         CmkdError: the severity is outside 0 to 1.

@@ -18,15 +18,15 @@ ADDRESS = "https://zenodo.org/records/7711810/files/EuroSAT_RGB.zip"
 class Eurosat(TransformedImages):
     """27,000 Sentinel-2 images of ten kinds of land use, 64 x 64 pixels of 10 m, and a degraded view of each.
 
-    The publisher gives no split. By a hash of the file's name 20 % are test and 10 % validation, so an image has the
-    same split in any part of the data set.
+    The publisher gives no split. By a hash of the file's name, 20 % of the images are test and 10 % validation, so an
+    image has the same split in any part of the data set.
 
-    Reads the published zip, a zip of some of its files, or the folder of either; the folders of the classes may lie
-    below any other folder.
+    Reads the published zip, a zip of some of its files, or the folder of either; the class folders may lie below any
+    other folder.
 
     The default degradation, speckle of severity 0.3, lowers a random forest's validation accuracy from 0.61 to
-    0.26 (``benchmarks/degradation_gap.py``). It has about six looks; the ground range products of Sentinel-1 have about
-    four.
+    0.26 (``benchmarks/degradation_gap.py``). This speckle has about six looks; the ground range products of Sentinel-1
+    have about four.
     """
 
     name = "eurosat"

@@ -33,7 +33,7 @@ class EuroSatSar(DataSet):
     pair. The split is fixed and stratified, 60/20/20; there is no official one.
 
     Layout (tested on synthetic files only): a folder for each publication, with a folder for each class; the radar
-    folder's name ends with ``SAR``, ``S1`` or ``s1``. Radar values are taken to be in dB.
+    folder's name ends with ``SAR``, ``S1`` or ``s1``. Radar values are assumed to be in dB.
     """
 
     name = "eurosat_sar"
@@ -84,7 +84,7 @@ class EuroSatSar(DataSet):
 
 
 def _files(archive: Archive) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the files of the optical and of the radar patches by name."""
+    """Return patch name -> file, for the optical and for the radar patches."""
     optical: dict[str, str] = {}
     radar: dict[str, str] = {}
     for name in archive.sizes:

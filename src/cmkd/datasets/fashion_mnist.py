@@ -8,7 +8,7 @@ from cmkd.datasets.mnist import IdxImages, idx_files
 class FashionMnist(IdxImages):
     """70,000 articles of clothing, 28 x 28 pixels in gray, and a degraded view of each.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number.
+    Splits: test is the published one; validation is a tenth of the published train images by a hash of their number.
 
     The default degradation, sketch of severity 0.8, lowers a random forest's validation accuracy from 0.85 to
     0.73 (``benchmarks/degradation_gap.py``).

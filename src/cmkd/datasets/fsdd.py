@@ -1,4 +1,4 @@
-"""Free Spoken Digit Dataset: a clean spectrogram beside that of the same sound through a poor channel."""
+"""Free Spoken Digit Dataset: clean spectrograms beside spectrograms of the same sound through a poor channel."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ SPEAKERS = {
 ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 _NAME = re.compile(r"(?:^|/)(\d)_([a-z]+)_(\d+)\.wav$")
 SAMPLES = 6400
-"""Samples of a recording that are kept (0.8 s); 98 % of the recordings are shorter."""
+"""Number of samples of a recording that are kept (0.8 s); 98 % of the recordings are shorter."""
 WINDOW, HOP = 256, 100
-"""Samples of a frame (32 ms), and between the starts of frames (12.5 ms)."""
+"""Number of samples in a frame (32 ms), and between the starts of frames (12.5 ms)."""
 BANDS, FRAMES, BLOCK = 40, SAMPLES // HOP, 256
 RANGE = 80.0
-"""Decibels below the loudest possible value that are kept."""
+"""Dynamic range below the loudest possible value, dB; lower values are clipped."""
 LOW = 300.0
-"""Lower edge of the channel in Hz, as of a telephone."""
+"""Lower edge of the channel in Hz, as in a telephone."""
 HIGH = (3400.0, 700.0)
 """Upper edge of the channel in Hz, at severity 0 and 1."""
 SIGNAL_TO_NOISE = (40.0, -5.0)
-"""Ratio of the power of speech before the filter to that of noise in dB, at severity 0 and 1."""
+"""Ratio of speech power before the filter to noise power in dB, at severity 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SpokenDigit:
 
     digit: int  # 0 to 9
     speaker: str  # first name, as in the file name
-    number: int  # of the take, from 0
+    number: int  # number of the take, from 0
     samples: NDArray[np.float32]  # ``(samples,)`` float32 from -1 to 1, `RATE` per second
 
     @property
@@ -65,7 +65,7 @@ def recordings(archive: Archive) -> Iterator[SpokenDigit]:
     """Yield the recordings sorted by digit, speaker and take.
 
     Raises:
-        CmkdError: there are none, one is damaged or has another rate, or a speaker is unknown.
+        CmkdError: there are no recordings, one is damaged or has another rate, or a speaker is unknown.
     """
     found = [match for name in archive.sizes if (match := _NAME.search(name))]
     if not found:
@@ -82,7 +82,7 @@ def recordings(archive: Archive) -> Iterator[SpokenDigit]:
 
 
 class Fsdd(DataSet):
-    """3,000 spoken digits of six people: the clean spectrogram, and that of a narrow and noisy channel.
+    """3,000 spoken digits of six people: the clean spectrogram, and the spectrogram after a narrow, noisy channel.
 
     Both views are images ``(1, 40, 64)``: the logarithm of the power in 40 mel bands (HTK's formula, 0 to 4 kHz, high
     bands on top) and 64 frames of 12.5 ms, in dB relative to full scale, -80 to 0. A recording is normalized to a root
@@ -90,14 +90,14 @@ class Fsdd(DataSet):
 
     The poor view imitates a radio or an intercom: the sound passes a band-pass filter from 300 Hz to an upper edge that
     falls from 3400 to 700 Hz with the severity; then white noise within 0 to 4 kHz is added, with a ratio of speech
-    before the filter to noise that falls from 40 to -5 dB. The spectrogram is taken after that.
+    before the filter to noise that falls from 40 to -5 dB. The spectrogram is computed from the result.
 
     Splits are by speaker, in alphabetical order: four for train, one for validation, one for test.
 
     Args:
-        severity: of the channel, 0 to 1. The default lowers a random forest's validation accuracy from 0.79 to 0.56
-            (``benchmarks/degradation_gap.py``).
-        seed: of the noise.
+        severity: severity of the channel, 0 to 1. The default lowers a random forest's validation accuracy from 0.79 to
+            0.56 (``benchmarks/degradation_gap.py``).
+        seed: random seed of the noise.
 
     Raises:
         CmkdError: the severity is outside 0 to 1.
@@ -156,7 +156,7 @@ def leveled(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def channel(sound: NDArray[np.float64], *, severity: float, generator: Randomness) -> NDArray[np.float64]:
-    """Pass sound ``(n, samples)`` through a narrow and noisy channel, as `HIGH` and `SIGNAL_TO_NOISE` say.
+    """Pass sound ``(n, samples)`` through a narrow, noisy channel; `HIGH` and `SIGNAL_TO_NOISE` set its quality.
 
     The sound has `RATE` samples per second and a root mean square of 0.1 during speech.
     """
@@ -170,10 +170,10 @@ def channel(sound: NDArray[np.float64], *, severity: float, generator: Randomnes
 
 
 def spectrogram(sound: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the spectrogram ``(n, 1, BANDS, FRAMES)`` of ``(n, SAMPLES)`` sound in dB, -`RANGE` to 0.
+    """Return the spectrogram ``(n, 1, BANDS, FRAMES)`` in dB, -`RANGE` to 0, of sound ``(n, SAMPLES)``.
 
-    Frames are centered on multiples of `HOP`, with silence beyond the ends. A sine of amplitude 1 is 0 dB in its bin; a
-    band is the weighted mean of its bins' power.
+    Frames are centered on multiples of `HOP`, with silence beyond the ends. A sine of amplitude 1 is 0 dB in its bin;
+    the value of a band is the weighted mean power of its bins.
     """
     padded = np.pad(sound, ((0, 0), (WINDOW // 2, WINDOW // 2)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=-1)[:, : FRAMES * HOP : HOP]
@@ -185,10 +185,10 @@ def spectrogram(sound: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @cache
 def mel_bands() -> NDArray[np.float64]:
-    """Return the filters ``(BANDS, WINDOW // 2 + 1)`` of `mel_bank` from 0 to 4 kHz, each of sum 1."""
+    """Return the filters ``(BANDS, WINDOW // 2 + 1)`` of `mel_bank` from 0 to 4 kHz, each normalized to sum 1."""
     triangles, bins = mel_bank(RATE, BANDS, lowest=0.0), np.fft.rfftfreq(WINDOW, 1.0 / RATE)
     centers = 700.0 * (10.0 ** (np.linspace(0.0, np.log10(1.0 + RATE / 2 / 700.0), BANDS + 2)[1:-1]) - 1.0)
-    # a low band may fall between two bins of the transform: it takes the nearest
+    # a low band may fall between two bins of the transform; it then takes the nearest bin
     for band in np.flatnonzero(triangles.sum(1) == 0):
         triangles[band, np.abs(bins - centers[band]).argmin()] = 1.0
     bands: NDArray[np.float64] = triangles / triangles.sum(1, keepdims=True)

@@ -28,20 +28,20 @@ class FusarShip(ShipPairs):
     """Gaofen-3 chips of ships at about 1 m (poor) beside optical ships of the same class (rich), seven classes.
 
     ``radar`` is an image ``(1, size, size)``, amplitude as published, without calibration; ``optical`` is an image
-    ``(3, optical_size, optical_size)`` of FGSC-23. The middle of each chip is cut out, or the chip is surrounded
-    (radar: invalid, optical: black), so that pixels keep their spacing and ships their size; this is our choice. Types
-    of ships that name no class of FGSC-23 are left out. The index has ``spacing_y`` and ``spacing_x`` (m), ``length``
-    (m, by AIS), ``incidence`` (degrees, at the scene's center) and the names of both chips. Each side is divided on its
-    own, radar by vessel (MMSI).
+    ``(3, optical_size, optical_size)`` of FGSC-23. The middle of each chip is cut out, or the chip is padded (radar:
+    invalid, optical: black), so that pixels keep their spacing and ships their size; this is our choice. Ship types
+    that match no class of FGSC-23 are left out. The index has ``spacing_y`` and ``spacing_x`` (m), ``length`` (m, by
+    AIS), ``incidence`` (degrees, at the scene's center) and the names of both chips. Radar and optical chips are split
+    separately, radar chips by vessel (MMSI).
 
     Layout (read from the publishers' descriptions, tested on synthetic files only): one folder that holds at any depth
     ``CATEGORY/SUBCATEGORY/Ship_CxxSyyNzzzz.tiff`` of 512 x 512 pixels, ``meta.csv`` (separated by commas or tabs; a
     ``meta.xls`` must be saved as CSV), and FGSC-23 as ``train/NUMBER/*.jpg`` and ``test/NUMBER/*.jpg``.
 
     Args:
-        size: pixels along a radar chip.
-        optical_size: pixels along an optical chip.
-        seed: of splits and pairs.
+        size: height and width of a radar chip, pixels.
+        optical_size: height and width of an optical chip, pixels.
+        seed: random seed of splits and pairs.
     """
 
     name = "fusar_ship"
@@ -60,7 +60,7 @@ class FusarShip(ShipPairs):
         super().__init__(size=size, optical_size=optical_size, seed=seed)
 
     def radar_chips(self, archive: Archive, stack: ExitStack) -> list[Chip]:
-        """Return the chips of the shared classes."""
+        """Return the radar chips of the classes that both collections have."""
         found = [(name, match) for name in archive.sizes if (match := _CHIP.search(name))]
         if not found:
             raise CmkdError(
@@ -82,12 +82,12 @@ class FusarShip(ShipPairs):
         return chips
 
     def radar(self, chip: Chip) -> NDArray[np.float32]:
-        """Return the amplitude, ``(1, height, width)``."""
+        """Return the amplitude ``(1, height, width)`` of a radar chip."""
         return floats(raster(chip.archive, chip.file, 1))
 
 
 def _table(archive: Archive) -> dict[str, dict[str, str]]:
-    """Return the rows of ``meta.csv`` by id."""
+    """Return id -> row of ``meta.csv``."""
     if not any(name.rpartition("/")[2] == "meta.csv" for name in archive.sizes):
         raise CmkdError(
             f"{archive.place} lacks meta.csv of FUSAR-Ship (open meta.xls and save it as CSV): get it from {ADDRESS}"

@@ -17,17 +17,17 @@ from cmkd.simulators.marine.recipe import Recipe
 class Marine(DataSet):
     """Simulated optical and radar chips of marine targets, ships and platforms.
 
-    What the sensors are is a mode: ``iw``, ``stripmap`` and ``spotlight`` from satellites, ``airborne``, ``coastal``,
-    or a YAML file of one's own. Both see one instant; their images are not co-registered pixel by pixel. The radar is
-    calibrated sigma nought in dB. Splits are by vessel.
+    A mode defines the sensors: ``iw``, ``stripmap`` and ``spotlight`` from satellites, ``airborne``, ``coastal``, or
+    your own YAML file. Both sensors see the same instant; their images are not co-registered pixel by pixel. The radar
+    is calibrated sigma nought in dB. Splits are by vessel.
 
     Args:
-        pairs: number of pairs; fewer pairs of a seed are the first of more.
-        size: pixels along a side of the radar chip, at the mode's spacing; by default the mode's.
-        seed: of vessels, scenes and splits.
-        gap: what the radar lacks beside its mode: 0 nothing; 1 is three times as coarse, noisy, single-look, cluttered
-            and defocused.
-        mode: what the sensors are.
+        pairs: number of pairs; with the same seed, fewer pairs are the first of more pairs.
+        size: height and width of the radar chip in pixels of the mode's spacing; by default the mode's size.
+        seed: random seed of vessels, scenes and splits.
+        gap: additional degradation of the radar, beyond its mode: 0 is none; 1 is three times as coarse, noisy,
+            single-look, cluttered and defocused.
+        mode: name of the sensors' mode, or path of a YAML file that describes the sensors.
         slc: keep the complex first look as a third modality.
 
     Raises:
@@ -55,7 +55,7 @@ class Marine(DataSet):
         self.revision = self.recipe.version
 
     def identity(self) -> dict[str, Any]:
-        """Return the sensors, which may be described in a file of one's own."""
+        """Return the sensors, because a user's own file may describe them."""
         return {"sensors": plain(self.recipe.sensors)}
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:

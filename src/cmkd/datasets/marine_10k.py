@@ -12,7 +12,8 @@ class MarineTenThousand(Marine):
     """The release of 6,000 scenes, 750 of each class, each seen in two modes, from `marine` with seed 10.
 
     Pair k shows the same vessel, motion, sea and light in both modes, from the same direction. The incidence, the range
-    and the noise are drawn alike within each mode's limits. So the two modes together hold 6,000 scenes, not 12,000.
+    and the noise come from the same draws, within each mode's limits. So the two modes together hold 6,000 scenes, not
+    12,000.
 
     Args:
         mode: ``iw``, a C-band wide swath of 20 x 22 m, or ``stripmap``, an X-band stripmap of 3 m.

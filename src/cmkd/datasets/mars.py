@@ -23,9 +23,9 @@ from cmkd.types import Modality
 ADDRESS = "https://github.com/SizheAn/MARS/tree/dc90282/synced_data"
 PEOPLE, MOVEMENTS, JOINTS, POINTS = (1, 2, 3, 4), tuple(range(1, 11)), 25, 64
 PARTS = {"train": "train", "validation": "validate", "test": "test"}
-"""Split of protocol `time` -> its name in the files."""
+"""Split of protocol ``time`` -> its name in the files."""
 FEATURES = (2, 3, 4, 5, 6)
-"""Rows of a radar file that are kept: x, y, z (m), Doppler (m/s), intensity; row 0 is the frame."""
+"""Rows of a radar file that are kept: x, y, z (m), Doppler (m/s), intensity; row 0 is the number of the frame."""
 SPINE_BASE, HIP_LEFT, HIP_RIGHT = 0, 12, 16
 """Joints in Kinect 2's order; x points to the side, y up, z away from the sensor."""
 
@@ -34,7 +34,7 @@ Protocol = Literal["person", "time"]
 
 @dataclass(frozen=True)
 class MovementRecording:
-    """The frames of one person doing one movement that both sensors have, in order of time."""
+    """The frames that both sensors have of one person doing one movement, in order of time."""
 
     person: int  # 1 to 4
     movement: int  # 1 to 10, as the file name says
@@ -57,7 +57,8 @@ class Mars(DataSet):
     all joints, then y, then z), relative to the mean position of the spine base over the window and rotated about the
     vertical until the mean direction of the hips is x. This removes where a person stands and faces (chosen with each
     of the persons 1 to 3 left out in turn, person 4 unseen). ``radar`` is a series of point sets ``(window, points,
-    5)``: x, y, z, Doppler and intensity as measured, padded with zero rows; of more points, the strongest are kept.
+    5)``: x, y, z, Doppler and intensity as measured, padded with zero rows; if a frame has more points, the strongest
+    are kept.
 
     The ninth and last recording of person 4 is labeled movement 10, although its number is 9. Movement 9 of the others
     moves the left ankle (standard deviation of its position 0.22 to 0.28 m, of the right one 0.01 m); movement 10 moves
@@ -66,16 +67,16 @@ class Mars(DataSet):
     tells left from right.
 
     Protocol ``person``: one person is the test split. Validation is the last 40 % in time of each movement of another
-    person, one window apart from that person's train frames. It stands for new time, not for a new person, because
-    three people are too few to spare one. Groups are people; the person divided in time is two groups. Protocol
-    ``time``: the official 60/20/20 within each movement; a group is a person's movement in one part.
+    person, one window apart from that person's train frames. It measures accuracy at a new time, not on a new person,
+    because three people are too few to spare one. Groups are people; the person divided in time forms two groups.
+    Protocol ``time``: the official 60/20/20 within each movement; a group is a person's movement in one part.
 
     Args:
-        protocol: ``person`` or ``time``.
-        window: frames of a sample (the radar gives about 10 per second).
+        protocol: split protocol, ``person`` or ``time``.
+        window: number of frames in a sample (the radar gives about 10 per second).
         stride: frames between the starts of train windows. Windows of validation and test never overlap.
-        points: points per radar frame.
-        test_person: the person left out, 1 to 4; used by protocol ``person``.
+        points: number of points per radar frame.
+        test_person: person of the test split, 1 to 4; used by protocol ``person``.
         published_labels: label the ninth file of person 4 as movement 9, as published, to compare with other work.
 
     Raises:
@@ -119,7 +120,7 @@ class Mars(DataSet):
 
     @property
     def divided_person(self) -> int:
-        """The person divided in time between train and validation: one with all files who is not in test."""
+        """Person divided in time between train and validation: a person with all files who is not in test."""
         return 3 if self.test_person != 3 else 2
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
@@ -159,7 +160,7 @@ class Mars(DataSet):
         )
 
     def _stretches(self, recording: MovementRecording) -> Iterator[tuple[str, str, int, int]]:
-        """Yield ``split, group, first frame, frame past the last`` of the stretches to cut windows from."""
+        """Yield ``split, group, first frame, frame past the last`` of each stretch from which windows are cut."""
         bounds = [int((recording.parts < part).sum()) for part in (0, 1, 2, 3)]
         person, end = f"person{recording.person}", bounds[3]
         if self.protocol == "time":
@@ -241,7 +242,7 @@ def _kinect(archive: Archive, name: str) -> NDArray[np.float32]:
 
 
 def _radar(archive: Archive, name: str, points: int) -> NDArray[np.float32]:
-    """Return ``(frames, points, 5)`` of a MATLAB 7.3 file."""
+    """Return the radar points ``(frames, points, 5)`` in a MATLAB 7.3 file."""
     with archive.decoding(name) as content, open_hdf5(content) as file:
         table = np.asarray(file["radar_data_cropped"], dtype=np.float64)
     if table.ndim != 2 or table.shape[0] != 8 or not np.isfinite(table).all():
@@ -257,7 +258,7 @@ def _radar(archive: Archive, name: str, points: int) -> NDArray[np.float32]:
 
 
 def _sizes(frames: int) -> tuple[int, int, int]:
-    """Return the official lengths of train, validate and test of a movement.
+    """Return the official numbers of train, validate and test frames in a movement of `frames` frames.
 
     Example:
         >>> _sizes(1002)

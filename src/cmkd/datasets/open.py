@@ -1,4 +1,4 @@
-"""Open what a user writes after ``--data``: a pack, a data set's name, or a folder of pairs."""
+"""Opening of the data that a user names after ``--data``: a pack, a data set's name, or a folder of pairs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cmkd.progress import Progress
 from cmkd.registry import is_reference
 
 FETCHED = "sources"
-"""Folder of the cache for the published files that were downloaded, by data set."""
+"""Subfolder of the cache for downloaded published files, with one folder per data set."""
 PREPARATION = 2
 """Increase when all packs must be prepared again; older cached packs are then ignored."""
 
@@ -46,25 +46,25 @@ def open_data(
     """Open paired data; prepare it first if needed.
 
     A prepared pack is kept in the cache (``CMKD_CACHE``, else the user's cache folder) under a key of everything it
-    depends on: the data set's options or the manifest and its files, and the format. Files count by size and time, or
-    by content where ``CMKD_CACHE_KEY`` is ``content``.
+    depends on: the data set's options or the manifest and its files, and the format. Files are identified by size and
+    time, or by content if ``CMKD_CACHE_KEY`` is ``content``.
 
     Args:
-        reference: one of: the folder of a pack, with ``@N`` for its version N; the address of a pushed one, such as
-            ``s3://bucket/ships``; a folder with ``manifest.csv`` or ``manifest.parquet``; a data set's name, such as
-            ``digits`` or ``digits(severity=0.3)``, followed by a colon and the path of its files if it needs them:
-            ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name is a data set; write
-            ``./digits`` for a folder.
-        version: of a pack; by default the latest.
-        seed: of the splits that are not given. It and the following are of a manifest; see
-            `cmkd.data.manifest.build.build`.
-        readings: modality -> how its files are to be read.
+        reference: one of: the folder of a pack, with ``@N`` for its version N; the address of a pushed pack, such as
+            ``s3://bucket/ships``; a folder with ``manifest.csv`` or ``manifest.parquet``, or with folders by class; a
+            data set's name, such as ``digits`` or ``digits(severity=0.3)``, followed by a colon and the path of its
+            files if it needs them: ``mars:downloads/mars``; by default the path is ``$CMKD_DATA/<name>``. A bare name
+            is a data set; write ``./digits`` for a folder.
+        version: version of a pack; by default the latest.
+        seed: random seed of the splits that are not given. This and the following arguments apply to a folder of files;
+            see `cmkd.data.manifest.build.build`.
+        readings: modality -> how to read its files.
         co_registered: groups of image modalities that share a pixel grid.
-        workers: threads that read files.
-        progress: called as pairs are written.
+        workers: number of threads that read files.
+        progress: callback, called as pairs are written.
 
     Raises:
-        CmkdError: there is no such thing, with the nearest valid name, or it cannot be prepared.
+        CmkdError: the data do not exist (the message suggests the nearest valid name) or cannot be prepared.
 
     Example:
         >>> open_data("digits(severty=0.3)")
@@ -116,13 +116,13 @@ def prepare(
     Missing published files are downloaded into the cache first if their checksums are known.
 
     Args:
-        call: its name and options.
-        source: path of its published files.
+        call: name and options of the data set.
+        source: path of the published files.
         out: folder of the pack to make instead of the cache; must not exist.
-        progress: called as pairs are written.
+        progress: callback, called as pairs are written.
 
     Raises:
-        CmkdError: an unknown name or option, a wrong type, or a missing or damaged source.
+        CmkdError: the name or an option is unknown, an option has a wrong type, or the source is missing or damaged.
     """
     kind = DATASETS.find(call.name)
     options = check(call.name, kind, call.options)
@@ -150,7 +150,7 @@ def prepare(
 def default_source(name: str) -> Path | None:
     """Return the default path of a data set's files, ``$CMKD_DATA/<name>``, if it exists.
 
-    Hyphens may stand for the underscores of the name.
+    The folder's name may have hyphens in place of underscores.
     """
     root = os.environ.get("CMKD_DATA")
     if not root or not DATASETS[name].sources:
@@ -160,7 +160,7 @@ def default_source(name: str) -> Path | None:
 
 
 def without_files(reference: str) -> type[DataSet] | None:
-    """Return the data set named by `reference` if it needs published files that are missing; nothing is downloaded."""
+    """Return the data set that `reference` names if published files that it needs are missing; download nothing."""
     named = _named(reference)
     if named is None or named[1] is not None or default_source(named[0].name) is not None:
         return None
@@ -170,10 +170,10 @@ def without_files(reference: str) -> type[DataSet] | None:
 
 
 def parse_reference(text: str) -> tuple[Call, Path | None]:
-    """Split ``name(options):source`` into a call and the source.
+    """Split ``name(options):source`` into a call and the path of the source.
 
     Raises:
-        CmkdError: `text` has another form.
+        CmkdError: `text` does not have this form.
 
     Example:
         >>> parse_reference("mars(protocol=time):data/mars")
@@ -186,7 +186,7 @@ def parse_reference(text: str) -> tuple[Call, Path | None]:
 
 
 def split_version(text: str) -> tuple[str, int | None]:
-    """Split ``PACK@N`` into the place of a pack and the number of a version; a folder of that name comes first.
+    """Split ``PACK@N`` into the place of a pack and a version number; an existing folder ``PACK@N`` is not split.
 
     Example:
         >>> split_version("ships@2"), split_version("ships")
@@ -197,7 +197,7 @@ def split_version(text: str) -> tuple[str, int | None]:
 
 
 def portable(reference: str) -> str:
-    """Return what opens a data set on any machine; empty for a pack or a folder.
+    """Return a reference that opens the same data set on any machine; empty for a pack or a folder.
 
     Example:
         >>> portable("mnist(train_pairs=4000):downloads/mnist"), portable("digits"), portable("./digits")
@@ -210,7 +210,7 @@ def portable(reference: str) -> str:
 
 
 def without_folder(reference: str) -> str:
-    """Return a data reference without the folder of a known data set's files, as tables name it.
+    """Return a data reference without the folder of a known data set's files, as shown in tables.
 
     Example:
         >>> without_folder("mnist(train_pairs=4000):downloads/mnist"), without_folder("my_pkg.data:Ships")
@@ -220,7 +220,7 @@ def without_folder(reference: str) -> str:
 
 
 def without_options(reference: str) -> str:
-    """Return the name of a known data set, whose variants share their pairs; of other data, the reference.
+    """Return the name of a known data set, whose variants share their pairs; for other data, return the reference.
 
     Example:
         >>> without_options("mnist(train_pairs=4000):downloads/mnist"), without_options("./mnist (new)")
@@ -264,7 +264,7 @@ def _manifest_stats(table: Table) -> list[Any]:
 
 
 def _identity(path: Path) -> tuple[int | str, ...]:
-    """Return what tells a file from a changed one: size and time, or its checksum where ``CMKD_CACHE_KEY`` says so."""
+    """Return values by which a changed file is detected: size and time, or a checksum if ``CMKD_CACHE_KEY`` says so."""
     kind = os.environ.get("CMKD_CACHE_KEY", "time")
     if kind == "content":
         return (checksum(path),)
@@ -275,7 +275,7 @@ def _identity(path: Path) -> tuple[int | str, ...]:
 
 
 def _cached(name: str, key: Mapping[str, Any], make: Callable[[Path], Pack]) -> Pack:
-    """Open the pack that `key` describes, making it first where it is not there or is damaged."""
+    """Open the pack that `key` describes; make it first if it does not exist or is damaged."""
     content = json.dumps([FORMAT, PREPARATION, dict(key)], sort_keys=True, default=str)
     folder = cache_folder() / "packs" / f"{name}-{checksum([content.encode()])[:16]}"
     if folder.exists():
@@ -295,6 +295,6 @@ def _retire(folder: Path) -> None:
     aside = temporary_sibling(folder)
     try:
         os.rename(folder, aside)
-    except FileNotFoundError:  # another process did
+    except FileNotFoundError:  # another process already moved it
         return
     shutil.rmtree(aside, ignore_errors=True)

@@ -32,11 +32,11 @@ class OpenSarShip(ShipPairs):
 
     ``radar`` is an image ``(2, size, size)`` of VV and VH, sigma nought in dB from the folders ``Patch_Cal`` (which
     hold it linear, VH first); ``optical`` is an image ``(3, optical_size, optical_size)`` of FGSC-23. Chips have many
-    sizes: their middle is cut out, or they are surrounded (radar: invalid, optical: black), so that pixels keep their
+    sizes: their middle is cut out, or they are padded (radar: invalid, optical: black), so that pixels keep their
     spacing and ships their size; this is our choice. Only scenes in VV and VH of one product are read: ``GRD`` has
-    pixels of 10 m, ``SLC`` of about 14 m in azimuth by 2.3 m in slant range. Types of ships that name no class of
-    FGSC-23 are left out. The index has ``spacing_y`` and ``spacing_x`` (m), ``length`` (m, by AIS), ``incidence``
-    (degrees), ``looks`` and the names of both chips. Each side is divided on its own, radar by vessel (MMSI).
+    pixels of 10 m, ``SLC`` of about 14 m in azimuth by 2.3 m in slant range. Ship types that match no class of FGSC-23
+    are left out. The index has ``spacing_y`` and ``spacing_x`` (m), ``length`` (m, by AIS), ``incidence`` (degrees),
+    ``looks`` and the names of both chips. Radar and optical chips are split separately, radar chips by vessel (MMSI).
 
     Layout: one folder that holds the unpacked scenes or their zip files at any depth, each with ``Ship.xml``, the
     scene's metadata (``Metedata.xml`` or the scene's name) and ``Patch_Cal/TYPE_xNNN_yNNN.tif`` (read from the
@@ -44,10 +44,10 @@ class OpenSarShip(ShipPairs):
     ``test/NUMBER/*.jpg`` (read from published descriptions, tested on synthetic files only).
 
     Args:
-        size: pixels along a radar chip.
-        optical_size: pixels along an optical chip.
-        product: ``GRD`` or ``SLC``.
-        seed: of splits and pairs.
+        size: height and width of a radar chip, pixels.
+        optical_size: height and width of an optical chip, pixels.
+        product: Sentinel-1 product, ``GRD`` or ``SLC``.
+        seed: random seed of splits and pairs.
     """
 
     name = "opensarship"
@@ -68,7 +68,7 @@ class OpenSarShip(ShipPairs):
         self.product = product
 
     def radar_chips(self, archive: Archive, stack: ExitStack) -> list[Chip]:
-        """Return the chips of the shared classes in all scenes, unpacked or zipped."""
+        """Return the radar chips of the classes that both collections have, from all scenes, unpacked or zipped."""
         packed = [archive.place / name for name in archive.sizes if _ZIPPED.search(name)]
         scenes = [archive, *(stack.enter_context(Archive(place, address=ADDRESS)) for place in packed)]
         found = [chip for scene in scenes for chip in self._chips(scene)]
@@ -80,7 +80,7 @@ class OpenSarShip(ShipPairs):
         return found
 
     def radar(self, chip: Chip) -> NDArray[np.float32]:
-        """Return VV and VH in dB, ``(2, height, width)``."""
+        """Return VV and VH of a radar chip in dB, ``(2, height, width)``."""
         return decibels(floats(raster(chip.archive, chip.file, 2))[::-1])
 
     def _chips(self, scene: Archive) -> Iterator[Chip]:
@@ -107,12 +107,12 @@ class OpenSarShip(ShipPairs):
 
 
 def _root(archive: Archive, name: str) -> ElementTree.Element:
-    """Parse an XML file without declarations: entities, which the publisher never writes, could unfold without end."""
+    """Parse an XML file; refuse declarations, whose entities could expand without limit (the publisher writes none)."""
     with archive.decoding(name) as file:
         content = file.read()
         if b"<!" in content:
             raise archive.error(name, "has XML declarations, which the published files lack")
-        # the publishers' files of version 2.0 end so
+        # the publishers' files of version 2.0 end with this wrong tag
         return ElementTree.fromstring(content.replace(rb"<\ShipList>", b"</ShipList>"))
 
 
@@ -121,7 +121,7 @@ def _text(ship: ElementTree.Element, tag: str) -> str:
 
 
 def _metadata(archive: Archive, home: str) -> tuple[str, dict[str, str]]:
-    """Return the name of a scene's product, and its spacing in m and looks as columns of the index."""
+    """Return the name of a scene's product, and its pixel spacing (m) and number of looks as columns of the index."""
     inside = [name for name in archive.sizes if name.startswith(home) and "/" not in name.removeprefix(home)]
     names = [name for name in inside if name.endswith(".xml") and not name.endswith("Ship.xml")]
     if len(names) != 1:

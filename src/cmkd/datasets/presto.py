@@ -23,7 +23,7 @@ MONTHS, BANDS = 3, 18
 RADAR, OPTICAL = [0, 1], [*range(2, 12), 17]
 """Columns of the array: VV, VH in dB; B2 to B8, B8A, B11, B12 as reflectance times 10,000, and NDVI."""
 FLOOR_DB = -40.0
-"""Least backscatter of land or water; the file holds values down to -49.94, fill values or swath borders."""
+"""Minimum backscatter of land or water; lower values in the file, down to -49.94, are fill values or swath borders."""
 _FILES = {
     "s1_s2_era5_srtm.npy": "588e25049e68cb9c64572649518badab49ae418e130144c3b47a67797507da3e",
     "dynamic_world.npy": "c00df7de035980c570b3f3af30f98025c2c7349e37abe54864148d5819b8d677",
@@ -37,11 +37,11 @@ def filled(radar: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArr
     """Fill missing months from the same series.
 
     Args:
-        radar: ``(n, months, 2)`` in dB.
+        radar: backscatter ``(n, months, 2)`` in dB.
 
     Returns:
-        ``(n, months, 3)``: the two values, a missing month holding the mean of the measured months of its series, and 1
-        for a measured month, 0 for a filled one; and ``(n,)`` bool, whether any month was measured.
+        ``(n, months, 3)``: the two values, which in a missing month are the mean of the measured months of its series,
+        and 1 for a measured month or 0 for a filled one; and ``(n,)`` bool, whether any month was measured.
 
     Example:
         >>> values, measured = filled(np.array([[[-10.0, -16.0], [-49.9, -16.0], [-12.0, -18.0]]]))
@@ -62,10 +62,10 @@ class Presto(DataSet):
     filled with the mean of the series' other months (`filled`). Climate, elevation and slope, which are also in the
     file, are left out: no sensor measured them, and they identify the site.
 
-    The label is the Dynamic World class that at least two of the three months agree on; series of three different
-    classes and of the rare classes (flooded vegetation, snow) are left out. Test is the publisher's split by site; no
-    test series lies within 3 km of another one. Validation is drawn from the other sites, whole sites at a time and
-    stratified by class. The fuel moisture in ``target.npy`` is not used.
+    The label is the Dynamic World class of at least two of the three months; series with three different classes and
+    series of the rare classes (flooded vegetation, snow) are left out. Test is the publisher's split by site; no test
+    series lies within 3 km of a series of another split. Validation is drawn from the other sites, whole sites at a
+    time and stratified by class. The fuel moisture in ``target.npy`` is not used.
 
     Args:
         check: whether the files must have the published checksums.

@@ -42,7 +42,7 @@ _NAME = re.compile(r"(?:^|/)(ROIs\d+_[a-z]+)_(s1|s2|lc)_(\d+)_p(\d+)\.tif$")
 
 @dataclass(frozen=True)
 class _Patch:
-    """One place at one season: its scene, its number, and the files of its layers."""
+    """One patch of a scene: the scene's name, the patch's number, and layer -> file."""
 
     scene: str
     number: str
@@ -61,7 +61,7 @@ class Sen12Ms(DataSet):
     ``s1`` and ``lc``; each line of the list names a Sentinel-2 file.
 
     Args:
-        size: pixels along a patch.
+        size: height and width of a patch, pixels.
     """
 
     name = "sen12ms"
@@ -85,7 +85,7 @@ class Sen12Ms(DataSet):
         self.size = size
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack from the folder with the unpacked seasons and, to use it, ``test_list.txt``."""
+        """Write the pack from the folder with the unpacked seasons and, optionally, ``test_list.txt``."""
         with self.opened(source) as archive:
             patches = _patches(archive)
             labels = np.array([majority(raster(archive, p.files["lc"], BANDS["lc"])[0]) for p in patches])
@@ -148,7 +148,7 @@ def _patches(archive: Archive) -> list[_Patch]:
 
 
 def _held_out(archive: Archive) -> set[str]:
-    """Return the scenes of the publishers' test list, if there is one."""
+    """Return the scenes in the publishers' test list; empty if there is no list."""
     lists = [name for name in archive.sizes if name.rsplit("/", 1)[-1] == "test_list.txt"]
     if not lists:
         return set()

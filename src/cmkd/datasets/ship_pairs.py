@@ -1,4 +1,4 @@
-"""Radar chips of ships beside optical chips of other ships of the same class: what such data sets share."""
+"""Base of data sets that pair radar chips of ships with optical chips of other ships of the same class."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ UNSOUND = (
     "nothing of the ship in the radar chip. FGSC-23 does not say which ship a chip shows: one may be in its train and "
     "its test part."
 )
-"""Known weakness of all such pairs, for the card."""
+"""Known weakness of all pairs of this kind, for the card."""
 
 
 @dataclass(frozen=True)
 class ShipClass:
-    """What one class is called in the collections; our choice, and types that name no single class are left out."""
+    """Names of one class in the collections; the mapping is our choice, and ambiguous ship types are left out."""
 
     name: str
-    folder: int  # of FGSC-23
-    details: tuple[str, ...]  # detailed types of the radar collections, in small letters without spaces and signs
-    category: str = ""  # general type that is this class whatever the detailed one says
+    folder: int  # number of the folder in FGSC-23
+    details: tuple[str, ...]  # detailed types of the radar collections, in lower case without spaces and punctuation
+    category: str = ""  # general type that is always this class, whatever the detailed type
 
 
 SHIP_CLASSES = (
@@ -61,7 +61,7 @@ NAMES = tuple(kind.name for kind in SHIP_CLASSES)
 
 
 def ship_class(category: str, detail: str) -> int | None:
-    """Return the position in `SHIP_CLASSES` of a ship of a radar collection; None if it is of no shared class.
+    """Return the position in `SHIP_CLASSES` of a radar collection's ship; None if it belongs to no shared class.
 
     Example:
         >>> ship_class("Cargo", "Bulk Carrier"), ship_class("Tanker", "LPG_Tanker"), ship_class("Fishing", "NA")
@@ -78,24 +78,24 @@ def ship_class(category: str, detail: str) -> int | None:
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip of either collection."""
+    """One chip of a radar or optical collection."""
 
-    name: str  # unique in its collection
+    name: str  # unique name in the collection
     archive: Archive
-    file: str  # in the archive
+    file: str  # name of the file in the archive
     label: int
-    group: str = ""  # what must not cross splits
+    group: str = ""  # group that must not cross splits
     given: str = ""  # published part, ``train`` or ``test``
-    about: Mapping[str, str] = field(default_factory=dict)  # columns of the index
+    about: Mapping[str, str] = field(default_factory=dict)  # column of the index -> its value
 
 
 def fgsc23_chips(archive: Archive) -> list[Chip]:
     """Return the chips of FGSC-23 of the shared classes, from ``train/NUMBER/*.jpg`` and ``test/NUMBER/*.jpg``.
 
-    The folder's number is the class, 0 to 22. What the file's name says of aspect ratio and direction is not read.
+    The folder's number is the class, 0 to 22. The aspect ratio and direction in the file's name are not read.
 
     Raises:
-        CmkdError: there is no such file.
+        CmkdError: there are no chips of a shared class in such folders.
     """
     labels = {str(kind.folder): label for label, kind in enumerate(SHIP_CLASSES)}
     pattern = re.compile(r"(?:^|/)(train|test)/(\d{1,2})/([^/]+)$")
@@ -115,16 +115,17 @@ def fgsc23_chips(archive: Archive) -> list[Chip]:
 def pair_by_class(
     radar: Sequence[Chip], optical: Sequence[Chip], seed: int
 ) -> tuple[list[tuple[Chip, Chip, str]], dict[str, Any]]:
-    """Divide each collection on its own, and pair within split and class, in an order drawn by `seed`.
+    """Split each collection separately, and pair chips within split and class, in an order drawn by `seed`.
 
-    Every radar chip is in one pair; an optical chip is in several where its class has fewer of them. No chip is in two
-    splits: groups of radar chips (vessels) stay whole, and the test part of the optical collection is its publishers'.
+    Every radar chip is in one pair, or left out if its split has no optical chip of its class; an optical chip is in
+    several pairs if its class has fewer optical than radar chips. No chip is in two splits: groups of radar chips
+    (vessels) stay whole, and the test part of the optical collection is its publishers'.
 
     Returns:
-        Radar chip, optical chip and split of each pair, and the record of the splits.
+        Radar chip, optical chip and split of each pair, and the record of how the splits were made.
 
     Raises:
-        CmkdError: too few chips to divide.
+        CmkdError: there are too few chips to split, or no radar chip has an optical chip of its class.
     """
     sides = []
     for chips in (radar, optical):
@@ -159,7 +160,7 @@ def pair_by_class(
 
 
 def centered(values: NDArray[Any], size: int, blank: float) -> NDArray[Any]:
-    """Cut the middle out of ``(channels, height, width)``, or surround it with `blank`: ``(channels, size, size)``.
+    """Center-crop ``(channels, height, width)``, or pad it with `blank`, to ``(channels, size, size)``.
 
     Pixels keep their spacing, so that a ship's size in meters stays visible.
 
@@ -174,19 +175,19 @@ def centered(values: NDArray[Any], size: int, blank: float) -> NDArray[Any]:
 
 
 def _overlap(length: int, size: int) -> tuple[slice, slice]:
-    """Return the part of `length` pixels that is kept, and its place among `size`."""
+    """Return the slice of an axis of `length` pixels that is kept, and the slice that it fills in an axis of `size`."""
     kept = min(length, size)
     start, place = (length - kept) // 2, (size - kept) // 2
     return slice(start, start + kept), slice(place, place + kept)
 
 
 class ShipPairs(DataSet):
-    """A collection of radar chips of ships, paired with FGSC-23.
+    """A collection of radar chips of ships, paired with optical chips of FGSC-23.
 
     Args:
-        size: pixels along a radar chip.
-        optical_size: pixels along an optical chip.
-        seed: of splits and pairs.
+        size: height and width of a radar chip, pixels.
+        optical_size: height and width of an optical chip, pixels.
+        seed: random seed of splits and pairs.
     """
 
     rich = "optical"
@@ -195,9 +196,9 @@ class ShipPairs(DataSet):
     group = "a vessel (MMSI)"
     unsound = UNSOUND
     channels: ClassVar[int]
-    """Channels of the radar chips."""
+    """Number of channels of the radar chips."""
     unit: ClassVar[str]
-    """Unit of the radar chips."""
+    """Unit of the values of the radar chips."""
 
     def __init__(self, *, size: int, optical_size: int, seed: int) -> None:
         self.at_least_one(size=size, optical_size=optical_size)
@@ -205,7 +206,7 @@ class ShipPairs(DataSet):
 
     @abstractmethod
     def radar_chips(self, archive: Archive, stack: ExitStack) -> list[Chip]:
-        """Return the radar chips of the shared classes; archives that it opens are closed by `stack`."""
+        """Return the radar chips of the shared classes; archives that the method opens are closed by `stack`."""
 
     @abstractmethod
     def radar(self, chip: Chip) -> NDArray[np.float32]:

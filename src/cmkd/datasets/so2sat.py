@@ -87,7 +87,7 @@ class So2Sat(DataSet):
 
 
 def backscatter(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Convert the eight published channels ``(n, height, width, 8)`` to five in dB, ``(n, 5, height, width)``.
+    """Convert the eight published channels ``(n, height, width, 8)`` to five channels in dB ``(n, 5, height, width)``.
 
     Example:
         >>> backscatter(np.full((1, 1, 1, 8), 0.1)).ravel().round(1).tolist()
@@ -101,7 +101,7 @@ def backscatter(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a file whose arrays have the expected shapes."""
+    """Open a file and check that its arrays have the expected shapes."""
     with damage(str(path), ADDRESS, (Exception,)), open_hdf5(path) as file:
         count = len(file["label"])
         shapes = {"label": (len(CLASSES),), "sen1": (SIDE, SIDE, RADAR), "sen2": (SIDE, SIDE, OPTICAL)}

@@ -1,4 +1,4 @@
-"""Written and spoken digits: an MNIST image beside a recording of the same digit."""
+"""Written and spoken digits: an MNIST image paired with a recording of the same digit."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class SpokenDigits(DataSet):
     validation speaker).
 
     Splits are by speaker, in alphabetical order: four for train, one for validation, one for test. Each image is in one
-    pair: those of test pairs come from MNIST's test file, the others from its train file, in the file's order. MNIST's
-    two files have different writers; train and validation may share some.
+    pair: images of test pairs come from MNIST's test file, the others from its train file, in the file's order. MNIST's
+    two files have different writers; train and validation may share writers.
 
     Args:
         check: whether MNIST's files must have the published checksums.

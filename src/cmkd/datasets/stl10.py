@@ -1,4 +1,4 @@
-"""STL-10 (Coates, Lee and Ng 2011): photographs, some with a label, beside a degraded view of each."""
+"""STL-10 (Coates, Lee and Ng 2011): labeled photographs beside a degraded view of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stl10(TransformedImages):
     are in ``train_X.bin`` and ``test_X.bin``, plane by plane and column by column; labels 1 to 10 are in
     ``train_y.bin`` and ``test_y.bin``. The 100,000 images without a label and the ten published folds are not read.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number.
+    Splits: test is the published one; validation is a tenth of the published train images by a hash of their number.
 
     The default degradation is few_bits of severity 0.8; its effect was not measured.
     """

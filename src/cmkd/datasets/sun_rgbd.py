@@ -24,13 +24,13 @@ SCENES = (
     *("discussion_area", "furniture_store", "home_office", "kitchen", "lab", "lecture_theatre", "library"),
     *("living_room", "office", "rest_space", "study_space"),
 )
-"""The kinds of scene with more than 80 views, as the publishers classify them."""
+"""Classes: the kinds of scene with more than 80 views, as in the publishers' classification task."""
 CAMERAS = ("kv1", "kv2", "realsense", "xtion")
 
 
 @dataclass(frozen=True)
 class _View:
-    """One view: its folder, kind of scene, and files of color and depth."""
+    """One view: folder, kind of scene, and files of color and depth."""
 
     home: str
     scene: str
@@ -45,12 +45,12 @@ class SunRgbd(DataSet):
     filled maps. Both show the middle square of the view on one grid. If the source holds ``allsplit.mat``, its test
     views are the test split; the other splits are drawn from the rest, stratified by class.
 
-    Layout (tested on synthetic files only): ``SUNRGBD/kv1/.../VIEW/`` with ``image/*.jpg``, ``depth_bfx/*.png`` (16
-    bits, rotated left by three, millimeters) and ``scene.txt``; and ``allsplit.mat`` with the cells ``alltest`` and
-    ``alltrain`` of folders.
+    Layout (tested on synthetic files only): ``SUNRGBD/kv1/.../VIEW/`` with ``image/*.jpg``, ``depth_bfx/*.png`` (16-bit
+    millimeters, bits rotated left by three) and ``scene.txt``; and ``allsplit.mat`` with the cell arrays ``alltest``
+    and ``alltrain`` of folder names.
 
     Args:
-        size: pixels along a view.
+        size: height and width of a view, pixels.
     """
 
     name = "sun_rgbd"
@@ -73,7 +73,7 @@ class SunRgbd(DataSet):
         self.size = size
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack from the folder with ``SUNRGBD`` unpacked and, to use it, ``allsplit.mat``."""
+        """Write the pack from the folder with ``SUNRGBD`` unpacked and, optionally, ``allsplit.mat``."""
         with self.opened(source) as archive:
             views = _views(archive)
             if not views:
@@ -120,7 +120,7 @@ def _views(archive: Archive) -> list[_View]:
 
 
 def _inside(home: str) -> str:
-    """Return the path of a folder from its camera on, which the archive and the list share.
+    """Return the path of a folder from the camera's name on, which is the same in the archive and in the list.
 
     Example:
         >>> _inside("/n/fs/sun3d/data/SUNRGBD/kv1/NYUdata/NYU0001")
@@ -140,7 +140,7 @@ def _held_out(archive: Archive) -> set[str]:
 
 
 def _depth(archive: Archive, name: str) -> NDArray[np.float32]:
-    """Return meters ``(1, height, width)``."""
+    """Return the depth ``(1, height, width)`` in meters."""
     from PIL import Image
 
     with archive.decoding(name) as file, Image.open(file, formats=("PNG",)) as image:

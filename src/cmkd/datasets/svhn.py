@@ -24,7 +24,7 @@ class Svhn(TransformedImages):
     ``X (32, 32, 3, n)`` and ``y (n, 1)``, where 10 stands for the digit 0. A whole file is held in memory (184 MB).
     ``extra_32x32.mat`` is not read.
 
-    Splits: the published test; validation is a tenth of the published train images by a hash of their number.
+    Splits: test is the published one; validation is a tenth of the published train images by a hash of their number.
 
     The default degradation is blur of severity 0.6; its effect was not measured.
     """
@@ -65,7 +65,7 @@ class Svhn(TransformedImages):
 
 
 def _read(path: Path, source: PublishedFile) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return ``(32, 32, 3, n)`` and ``(n,)``."""
+    """Return the images ``(32, 32, 3, n)`` and the labels ``(n,)``."""
     with damage(str(path), source.url, (Exception,)):
         images, labels = read_mat(path, "X", "y")
         labels = labels.ravel().astype(np.int64)

@@ -25,9 +25,9 @@ CLASSES = {1: "water", 2: "trees", 4: "crops", 5: "built area", 7: "snow and ice
 FOLDERS = {"S2L2A": 12, "S1RTC": 2, "LULC": 1}
 """Folder of a layer -> number of its bands."""
 SIDE, PATCH, BLOCK = 224, 8, 32
-"""Pixels of 10 m along a tile, a patch, and a block, which lies in one split."""
+"""Height and width of a tile, a patch, and a block, which lies in one split, in pixels of 10 m."""
 PURITY = 0.8
-"""Least fraction of a patch's pixels that have its class."""
+"""Minimum fraction of a patch's pixels that must have its class."""
 FRACTIONS, SPLIT_SEED = (0.6, 0.2, 0.2), 0
 
 
@@ -38,8 +38,8 @@ class Terramind(DataSet):
     ``(2, 8, 8)``: VV and VH of the terrain-corrected product in dB, as published. Both lie on one grid of 10 m.
 
     A patch is kept if at least 80 % of its pixels have one class of the land-cover map. Splits are drawn by blocks of
-    32 x 32 pixels, stratified by class. Where patches of two splits touch, also by a corner, the patch of the earlier
-    split is left out (train before validation before test), so that splits are at least a patch, 80 m, apart.
+    32 x 32 pixels, stratified by class. If patches of two splits touch, even at a corner, the patch of the earlier
+    split is left out (train before validation before test), so that splits are at least one patch (80 m) apart.
     """
 
     name = "terramind"
@@ -119,7 +119,7 @@ def _patches(layer: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _majority(cover: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the code of each patch, ``(rows, columns)``, or 0 if no kept class fills enough of it."""
+    """Return the class code of each patch, ``(rows, columns)``, or 0 if no kept class fills enough of the patch."""
     pixels = _patches(cover[None]).reshape(SIDE // PATCH, SIDE // PATCH, -1)
     codes = np.zeros(pixels.shape[:2], dtype=np.int64)
     for code in CLASSES:
@@ -132,7 +132,7 @@ def _block(name: str, row: int, column: int) -> str:
 
 
 def _divide(covers: dict[str, NDArray[np.int64]]) -> tuple[dict[str, NDArray[np.str_]], dict[str, Any]]:
-    """Return the split of each patch by tile, ``(rows, columns)``, empty if it is left out, and the record."""
+    """Return tile -> split of each patch ``(rows, columns)``, empty if the patch is left out, and the record."""
     places = [(name, int(y), int(x)) for name, cover in covers.items() for y, x in np.argwhere(cover)]
     labels = [int(np.searchsorted(list(CLASSES), covers[name][y, x])) for name, y, x in places]
     drawn, record = assign_splits(labels, [_block(*place) for place in places], fractions=FRACTIONS, seed=SPLIT_SEED)

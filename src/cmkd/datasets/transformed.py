@@ -1,4 +1,4 @@
-"""Transformed data sets: published images as the rich view, a degraded view of each as the poor one."""
+"""Transformed data sets: published images as the rich view, and a degraded view of each as the poor view."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class TransformedImages(DataSet):
     """Images of a published data set, and a degraded view of each.
 
     A published test split is kept whole; validation is drawn from the rest by a hash of an image's name, so the split
-    of an image depends on its name alone. Copies of a test image are left out of validation and train, and copies of a
-    validation image out of train; the card counts them. `cmkd.data.quality.duplicates.repeated` defines a copy; a
-    second photograph of the same thing is not one.
+    of an image depends only on its name. Copies of test images are left out of validation and train, and copies of
+    validation images out of train; the card counts them. `cmkd.data.quality.duplicates.repeated` defines a copy; a
+    second photograph of the same thing is not a copy.
 
-    A subclass gives `shape`, `classes`, `default` and `published`.
+    A subclass defines `shape`, `classes`, `default` and `published`.
 
     Args:
-        degradation: one of `cmkd.datasets.degradations.DEGRADATIONS`; by default the first of `default`.
-        severity: of the degradation, 0 to 1; by default the second of `default`.
-        seed: of the degradation's random numbers.
+        degradation: one of `cmkd.datasets.degradations.DEGRADATIONS`; by default the first value of `default`.
+        severity: severity of the degradation, 0 to 1; by default the second value of `default`.
+        seed: random seed of the degradation.
         train_pairs: number of train pairs to keep, equally many of each class, and a quarter as many for validation; by
-            default all. Fewer pairs are a subset of more, but for copies. The test split is always whole.
+            default all. Fewer pairs are a subset of more pairs, except for copies. The test split is always whole.
         check: whether files must have the published checksums.
 
     Raises:
-        CmkdError: an unknown degradation, or a number out of range.
+        CmkdError: the degradation is unknown, or a number is out of range.
     """
 
     rich = OPTICAL
@@ -56,9 +56,9 @@ class TransformedImages(DataSet):
     shape: ClassVar[tuple[int, int, int]]
     """Channels, height and width of an image."""
     default: ClassVar[tuple[Name, float]]
-    """The degradation and severity that are used by default."""
+    """Default degradation and its default severity."""
     shares: ClassVar[tuple[float, float]] = (0.1, 0.0)
-    """Fractions of validation, and of test if the publisher gives none."""
+    """Fraction of validation images, and of test images if the publisher gives no test split."""
 
     def __init__(
         self,
@@ -83,18 +83,18 @@ class TransformedImages(DataSet):
         """Open the published files for the duration of the context.
 
         Raises:
-            CmkdError: a file is missing, damaged or another than expected.
+            CmkdError: a file is missing, damaged or not the expected one.
         """
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack without holding its images in memory: the index and signatures take under 1 kB a pair."""
+        """Write the pack without holding its images in memory; index and signatures take under 1 kB per pair."""
         source = self.source_folder(source)
         remarks = self._verified(source)
         with self.published(source) as parts:
             return self._write(parts, destination, remarks)
 
     def _verified(self, source: Path) -> list[str]:
-        """Check the published files; return what the card must say about replaced or unchecked ones."""
+        """Check the published files; return remarks for the card about replaced or unchecked files."""
         remarks = []
         for file in self.sources:
             path = packed_or_folder(source, file.name) if len(self.sources) == 1 else source / file.name
@@ -158,7 +158,7 @@ class TransformedImages(DataSet):
             yield {OPTICAL: images, DEGRADED: poor}
 
     def _without_copies(self, parts: Sequence[Images], chosen: Sequence[NDArray[np.str_]]) -> dict[str, int]:
-        """Clear the split of copies in `chosen`, and count them by their split."""
+        """Set the split of copies in `chosen` to empty, and return split -> number of its copies."""
         left_out = dict.fromkeys(SPLITS, 0)
         kept = [
             {split: ImageRows.of(part.read, np.flatnonzero(splits == split)) for split in SPLITS}
@@ -204,7 +204,7 @@ class TransformedImages(DataSet):
     def _balanced(
         self, part: Images, rows: NDArray[np.int64], places: NDArray[np.float64], quota: int
     ) -> NDArray[np.int64]:
-        """Return `quota` of `rows` with the smallest hashes, equally many of each class, or all of a rare class."""
+        """Return the `quota` rows with the smallest hashes, equally many of each class, or all rows of a rare class."""
         kept = []
         for label in range(len(self.classes)):
             share = quota // len(self.classes) + (label < quota % len(self.classes))
@@ -214,7 +214,7 @@ class TransformedImages(DataSet):
 
 
 def place(name: str) -> float:
-    """Map an image's name to a number from 0 to 1: uniform over names, the same on every machine.
+    """Map an image's name to a number from 0 to 1, uniformly distributed over names and the same on every machine.
 
     Example:
         >>> round(place("train00001"), 3)

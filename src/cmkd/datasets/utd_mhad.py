@@ -27,7 +27,7 @@ ACTIONS = (
 TRAIN_SUBJECTS, TEST_SUBJECTS = (1, 3, 5, 7), (2, 4, 6, 8)
 JOINTS, HIP_CENTER, AXES = 20, 3, 6
 VIEWS = {"skeleton": ("Skeleton", "d_skel"), "inertial": ("Inertial", "d_iner")}
-"""Modality -> folder of the files, and the array in each."""
+"""Modality -> folder of its files, and name of the array in each file."""
 _FILE = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton\.mat")
 
 
@@ -36,16 +36,16 @@ class UtdMhad(DataSet):
 
     ``skeleton`` is a series ``(frames, 60)`` in meters, 20 joints by x, y, z, relative to the mean position of the hip
     center. ``inertial`` is a series ``(samples, 6)``: acceleration in g along three axes, then rotation in degrees per
-    second about them. A recording holds one action; both are stretched to a fixed length by linear interpolation, so
-    the duration of an action is lost (our choice).
+    second about these axes. A recording holds one action; both series are stretched to a fixed length by linear
+    interpolation, so the duration of an action is lost (our choice).
 
-    Splits: the paper's, subjects 1, 3, 5 and 7 against 2, 4, 6 and 8; validation is one subject of the former (our
-    choice). A group is a subject.
+    Splits: as in the paper, subjects 1, 3, 5 and 7 are for training and 2, 4, 6 and 8 for test; validation is one of
+    the training subjects (our choice). A group is a subject.
 
     Args:
         frames: length of a skeleton series (41 to 125 frames are recorded).
         samples: length of an inertial series (107 to 326 samples are recorded).
-        validation_subject: 1, 3, 5 or 7.
+        validation_subject: subject of the validation split: 1, 3, 5 or 7.
 
     Raises:
         CmkdError: an option is out of range.
@@ -75,7 +75,7 @@ class UtdMhad(DataSet):
         self.validation_subject = validation_subject
 
     def prepare(self, source: Path | None, destination: Path) -> Pack:
-        """Write the pack from ``UTD-MHAD.zip`` or a folder, with the folders ``Skeleton`` and ``Inertial``."""
+        """Write the pack from ``UTD-MHAD.zip`` or a folder that has the subfolders ``Skeleton`` and ``Inertial``."""
         with self.opened(source, packed=True) as archive:
             found = [match for name in archive.sizes if (match := _FILE.fullmatch(name.rpartition("/")[2]))]
             actions = sorted(tuple(int(number) for number in match.groups()) for match in found)
@@ -127,11 +127,11 @@ def _centered(joints: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def stretched(series: NDArray[np.float64], length: int) -> NDArray[np.float32]:
-    """Return a series of another length, by linear interpolation in time; the first and last steps stay.
+    """Stretch a series to another length by linear interpolation in time; the first and last steps stay the same.
 
     Args:
-        series: ``(time, channels)``.
-        length: of the result.
+        series: series ``(time, channels)``.
+        length: number of time steps of the result.
 
     Example:
         >>> stretched(np.array([[0.0], [2.0]]), 3).ravel().tolist()

@@ -19,9 +19,9 @@ from cmkd.types import Modality
 ADDRESS = "https://github.com/ChuanbinZhang/Multi-view-datasets/tree/03ead31"
 CLASSES = ("art", "biology", "geography", "history", "literature", "media", "music", "royalty", "sport", "warfare")
 WIDTHS = {"image": 128, "text": 10}
-"""View -> its length, in the order of the files."""
+"""View -> its length, in the order of views in the files."""
 DIGITS = 8
-"""Decimals in which equal rows agree."""
+"""Number of decimals to which equal rows agree."""
 SPLIT_SEED = 0
 _Views = dict[str, NDArray[np.float64]]
 
@@ -29,9 +29,9 @@ _Views = dict[str, NDArray[np.float64]]
 class Wikipedia(DataSet):
     """Ten subjects of Wikipedia's featured articles: text (rich) and the picture beside it (poor).
 
-    ``text`` is a vector of 10, the topic proportions of a latent Dirichlet model; ``image`` is a vector of 128, the
-    histogram of visual words of SIFT descriptors. Both are square roots of the published proportions, which sum to one:
-    this spreads out small values (the Hellinger map).
+    ``text`` is a vector of 10, the topic proportions of a latent Dirichlet allocation model; ``image`` is a vector of
+    128, the histogram of visual words of SIFT descriptors. Both are square roots of the published proportions, which
+    sum to one: this spreads out small values (the Hellinger map).
 
     Test is the classic split of 693. The file of all 2,866 rows also holds the test rows, which are removed from it.
     Train rows whose picture is also in a test or validation row are left out (ten pictures are published twice).
@@ -93,7 +93,7 @@ class Wikipedia(DataSet):
 
 
 def _read(archive: Archive, name: str) -> tuple[_Views, NDArray[np.int64]]:
-    """Return the views by name, and the labels from 0."""
+    """Return view -> values, and the labels, counted from 0."""
     file = archive.ending(name)
     with archive.decoding(file) as content:
         cells, labels = read_mat(content, "X", "y")
@@ -109,7 +109,7 @@ def _read(archive: Archive, name: str) -> tuple[_Views, NDArray[np.int64]]:
 
 
 def _keys(values: NDArray[Any]) -> list[bytes]:
-    return [row.tobytes() for row in values.round(DIGITS) + 0.0]  # + 0.0: no negative zeros
+    return [row.tobytes() for row in values.round(DIGITS) + 0.0]  # + 0.0 turns negative zeros into zeros
 
 
 def _without(every: _Views, test: _Views) -> NDArray[np.int64]:
@@ -122,7 +122,7 @@ def _without(every: _Views, test: _Views) -> NDArray[np.int64]:
 def _divide(
     images: NDArray[np.float64], labels: NDArray[np.int64], rest: NDArray[np.int64], test: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of train and of validation, among `rest`; no picture is in two splits."""
+    """Divide the rows `rest` into train and validation rows, so that no picture is in two splits."""
     from sklearn.model_selection import train_test_split
 
     train, validation = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=SPLIT_SEED)

@@ -1,4 +1,4 @@
-"""Calibrated probabilities and a reject option, fitted on validation pairs; applying them needs numpy alone."""
+"""Calibrated probabilities and a reject option, fitted on validation pairs; applying them needs only numpy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Calibration:
     """How logits become probabilities, and which predictions are rejected.
 
     Args:
-        temperature: that divides the logits (Guo et al. 2017, arXiv 1706.04599); 1 leaves them as they are.
+        temperature: divisor of the logits (Guo et al. 2017, arXiv 1706.04599); 1 leaves them unchanged.
         thresholds: for each class, the lowest probability at which a prediction of it is accepted; None rejects every
-            prediction of the class. No thresholds accept everything.
-        precision: that the accepted predictions of each class reach on the validation pairs.
+            prediction of the class. An empty tuple accepts everything.
+        precision: precision that the accepted predictions of each class reach on the validation pairs.
         pairs: number of validation pairs.
 
     Example:
@@ -45,7 +45,7 @@ class Calibration:
         return found
 
     def rejected(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which predictions ``(n,)`` are below the threshold of their class, or no number."""
+        """Return which predictions ``(n,)`` are below the threshold of their class, or are NaN."""
         thresholds = self.thresholds or (0.0,) * probabilities.shape[1]
         limits = np.array([np.inf if limit is None else limit for limit in thresholds])
         found: NDArray[np.bool_] = ~(probabilities.max(axis=1) >= limits[probabilities.argmax(axis=1)])
@@ -57,21 +57,21 @@ class Calibration:
 
 
 def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -> Calibration:
-    """Fit temperature and thresholds on pairs that no training saw.
+    """Fit temperature and thresholds on pairs that were not used for training.
 
     The temperature minimizes the log loss against smoothed targets (Platt 1999, "Probabilistic outputs for support
-    vector machines", section 2.2): of n pairs, a label counts (n + 1) / (n + 2), and the other classes share the rest.
-    Few pairs that are all right would else drive the temperature to 0, and the first error on new pairs would cost any
-    amount. Platt counts the pairs of each class; with few in each of many classes that flattens all probabilities, so
-    all pairs are counted here. With 500 pairs or more it changes little.
+    vector machines", section 2.2): with n pairs, the true class gets (n + 1) / (n + 2), and the other classes share the
+    rest. Without smoothing, a few pairs that are all right would drive the temperature to 0, and the loss of the first
+    error on new pairs would have no bound. Platt counts the pairs of each class; with few pairs in each of many classes
+    that flattens all probabilities, so all pairs are counted here. With 500 pairs or more, smoothing changes little.
 
-    The threshold of a class is the lowest probability at which predictions of it with that probability or more have the
-    precision; a class whose predictions never have it is rejected.
+    The threshold of a class is the lowest probability such that its predictions with at least this probability reach
+    the precision; a class whose predictions never reach it is always rejected.
 
     Args:
-        logits: ``(n, classes)`` of the validation pairs.
-        target: ``(n,)`` their classes.
-        precision: fraction of the accepted predictions of a class that are right.
+        logits: logits ``(n, classes)`` of the validation pairs.
+        target: true classes ``(n,)``.
+        precision: fraction of the accepted predictions of a class that must be right.
 
     Example:
         >>> logits = np.array([[9.0, 0.0], [9.0, 0.0], [1.0, 0.0], [0.0, 5.0]])
@@ -100,11 +100,11 @@ def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -
 
 
 def _threshold(confidence: NDArray[Any], right: NDArray[Any], precision: float) -> float | None:
-    """Return the lowest confidence from which on the predictions have the precision; None for none."""
+    """Return the lowest confidence at or above which the predictions reach the precision; None if there is none."""
     order = np.argsort(-confidence, kind="stable")
     confidence, right = confidence[order], right[order]
     reached = np.cumsum(right) / np.arange(1, len(right) + 1) >= precision
-    ends = np.append(confidence[1:] < confidence[:-1], True)[: len(confidence)]  # equal ones are accepted together
+    ends = np.append(confidence[1:] < confidence[:-1], True)[: len(confidence)]  # equal confidences go together
     found = np.flatnonzero(reached & ends)
     return float(confidence[found[-1]]) if len(found) else None
 
@@ -113,12 +113,12 @@ def reliability(probabilities: NDArray[Any], target: NDArray[Any], *, bins: int 
     """Compare confidence with accuracy in bins of equal width; empty bins are left out.
 
     Args:
-        probabilities: ``(n, classes)``.
-        target: ``(n,)``.
+        probabilities: predicted probabilities ``(n, classes)``.
+        target: true classes ``(n,)``.
         bins: number of bins between 0 and 1.
 
     Returns:
-        For each bin ``confidence`` and ``accuracy``, the means over its predictions, and their ``fraction``.
+        For each bin, the mean ``confidence`` and ``accuracy`` of its predictions, and their ``fraction`` of all.
     """
     confidence, right, place = _binned(probabilities, target, bins)
     return [
@@ -134,11 +134,12 @@ def reliability(probabilities: NDArray[Any], target: NDArray[Any], *, bins: int 
 def calibration_error(probabilities: NDArray[Any], target: NDArray[Any], *, bins: int = BINS) -> float:
     """Return the expected calibration error: the mean distance between confidence and accuracy over the predictions.
 
-    Naeini et al. 2015 ("Obtaining well calibrated probabilities using Bayesian binning"), with bins of equal width.
+    It is defined in Naeini et al. 2015 ("Obtaining well calibrated probabilities using Bayesian binning"). The bins
+    have equal width.
 
     Args:
-        probabilities: ``(n, classes)``.
-        target: ``(n,)``.
+        probabilities: predicted probabilities ``(n, classes)``.
+        target: true classes ``(n,)``.
         bins: number of bins between 0 and 1.
 
     Example:
@@ -154,7 +155,7 @@ def calibration_errors(
     """Return `calibration_error` ``(resamples,)`` for each row of weights ``(resamples, n)`` of the predictions."""
     confidence, right, place = _binned(probabilities, target, bins)
     gaps = np.zeros((len(target), bins))
-    gaps[np.arange(len(target)), place] = confidence - right  # their weighted sum is that of a bin, times its fraction
+    gaps[np.arange(len(target)), place] = confidence - right  # weighted sum of a bin: its gap times its weight
     found: NDArray[np.float64] = np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
     return found
 
@@ -162,6 +163,6 @@ def calibration_errors(
 def _binned(
     probabilities: NDArray[Any], target: NDArray[Any], bins: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return confidence, whether the prediction is right, and the bin of each prediction."""
+    """Return for each prediction its confidence, whether it is right, and its bin."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == target
     return confidence, right, np.minimum((confidence * bins).astype(np.int64), bins - 1)

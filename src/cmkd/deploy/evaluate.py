@@ -24,7 +24,7 @@ from cmkd.evaluation.intervals import FEW_GROUPS, LEVEL, RESAMPLES, unless_certa
 from cmkd.progress import Progress, adding, silent
 
 ROUNDING = 1e-12
-"""Smallest width of an interval that is no rounding."""
+"""Smallest width of an interval that is not a rounding error."""
 Values = NDArray[np.float64]
 
 
@@ -40,22 +40,22 @@ def evaluate(
     """Evaluate one student, or two on the same pairs.
 
     Args:
-        students: by the names that the results use.
-        pack: pairs with labels, of classes that the students know.
-        split: the split whose pairs are used, or ``all`` for those of every split; those without a label or without a
-            student's modality are left out.
+        students: name in the results -> student.
+        pack: labeled pairs; their classes must be among those of every student.
+        split: the split whose pairs are used, or ``all`` for every split; pairs without a label or without a student's
+            modality are left out.
         robustness: also measure on corrupted samples (`cmkd.deploy.robustness.corruptions`).
-        seed: of the resamples and the corruptions.
-        progress: called as pairs are done, whose corruptions take most of the time.
+        seed: random seed of the resamples and the corruptions.
+        progress: called as pairs are done; corruptions take most of the time.
 
     Returns:
-        What ``evaluation.json`` holds: ``data`` (what was measured, and what the intervals are), ``models`` and, for
+        The contents of ``evaluation.json``: ``data`` (the pairs, and the meaning of the intervals), ``models`` and, for
         two students, ``comparison``. An estimate is a dictionary of ``value``, ``low`` and ``high``; the ends are None
-        where all resamples are equal.
+        if all resamples are equal.
 
     Raises:
-        CmkdError: the data have other classes, lack the modality or its channels, or have no labels there; or the
-            output of a student is not finite.
+        CmkdError: if the data have other classes, lack the modality or its channels, or have no labels in the split; or
+            if the output of a student is not finite.
     """
     for name, student in students.items():
         _check(name, student, pack)
@@ -78,7 +78,7 @@ def evaluate(
         target = np.array([student.classes.index(known) for known in pack.classes])
         of_pairs = target[labels]
         passes = 2 + sum(len(c.severities) for c in corruptions(student.modality, nonnegative=True))
-        share = 1.0 / passes if robustness else 1.0  # of the time, for the scores
+        share = 1.0 / passes if robustness else 1.0  # fraction of the time for the scores
         logits, nonnegative = _logits(student, pack, rows, seen, share)
         _check_finite(name, logits, pack, rows)
         model = {
@@ -128,7 +128,7 @@ def _check(name: str, student: Student, pack: Pack) -> None:
 
 
 def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDArray[np.int64], int]:
-    """Return the labeled pairs of the split that every student can see, and the number of the others."""
+    """Return the labeled pairs of the split that have every student's modality, and the number of other pairs."""
     names = sorted({student.modality.name for student in students.values()})
     splits = SPLITS if split == "all" else (split,)
     rows = np.sort(np.concatenate([pack.rows(name, modalities=names, labeled=True) for name in splits]))
@@ -140,19 +140,19 @@ def _rows(students: Mapping[str, Student], pack: Pack, split: str) -> tuple[NDAr
 
 
 def _indexes(student: Student) -> set[str]:
-    """Return the checksums of the index, which has the splits, of the data of the training; empty if unknown."""
+    """Return the checksums of the training data's index, which contains the splits; empty if unknown."""
     said = student.about.get("data")
     files = said.get("sha256", {}) if isinstance(said, Mapping) else {}
     return {content for file, content in files.items() if file.startswith("index")}
 
 
 def _knows(student: Student, pack: Pack) -> bool:
-    """Whether a student was trained on this version of the data or on an earlier one."""
+    """Return whether a student was trained on this version of the data or on an earlier one."""
     return not _indexes(student).isdisjoint(version.index_sha256 for version in pack.card.history)
 
 
 def _warn_of_other_splits(name: str, student: Student, pack: Pack) -> None:
-    """Warn if the splits of the data that a student was trained on may have been drawn anew since."""
+    """Warn if the splits of the data may have been drawn again since the student was trained on them."""
     said = student.about.get("data")
     if not isinstance(said, Mapping) or said.get("name") != pack.card.name:
         return
@@ -166,7 +166,7 @@ def _warn_of_other_splits(name: str, student: Student, pack: Pack) -> None:
 
 
 def _check_finite(name: str, logits: NDArray[np.float32], pack: Pack, rows: NDArray[np.int64]) -> None:
-    """Raise if a pair has a logit that is no number."""
+    """Raise if a pair has a logit that is not finite."""
     bad = pack.index["id"].to_numpy()[rows[~np.isfinite(logits).all(axis=1)]]
     if len(bad):
         ids = f"{', '.join(map(str, bad[:3]))}{', ...' if len(bad) > 3 else ''}"
@@ -177,12 +177,12 @@ def _check_finite(name: str, logits: NDArray[np.float32], pack: Pack, rows: NDAr
 
 
 def _groups(pack: Pack, rows: NDArray[np.int64]) -> tuple[NDArray[np.str_], str]:
-    """Return the group of each pair, empty where it has none, and what a group is."""
+    """Return the group of each pair, empty if it has none, and the description of a group."""
     return pack.index["group"].to_numpy()[rows].astype(str), pack.card.group or "a group"
 
 
 def _clusters(groups: NDArray[np.str_], kind: str) -> tuple[NDArray[np.str_], str]:
-    """Return what is resampled as a whole, by name, and what the intervals say of it."""
+    """Return the name of each pair's cluster, which is resampled as a whole, and a description for the intervals."""
     pairs = np.array([f"pair {k}" for k in range(len(groups))])
     named = len(set(groups) - {""})
     if not named:
@@ -210,7 +210,7 @@ def _logits(
 def _measured(
     student: Student, logits: NDArray[np.float32], target: NDArray[np.int64], clusters: NDArray[np.str_], seed: int
 ) -> dict[str, Any]:
-    """Return scores, calibration, confusion and the numbers of each class."""
+    """Return scores, calibration, confusion matrix and scores of each class."""
     calibration, right = student.calibration, logits.argmax(1) == target
     scaled = logits.astype(np.float64) / calibration.temperature
     probabilities, raw = calibration.probabilities(logits), Calibration().probabilities(logits)
@@ -281,7 +281,7 @@ def _robustness(
     seen: Callable[[float], None],
     share: float,
 ) -> list[dict[str, Any]]:
-    """Return accuracy and log loss by corruption and severity, no corruption first."""
+    """Return accuracy and log loss by corruption and severity; each corruption starts with uncorrupted samples."""
     known = corruptions(student.modality, nonnegative=nonnegative)
     cells = [(c, severity) for c in known for severity in c.severities]
     right, losses = np.zeros((2, len(rows), 1 + len(cells)), dtype=np.float32)
@@ -315,7 +315,7 @@ def _robustness(
 def _means(
     right: NDArray[np.float32], losses: NDArray[np.float32], clusters: NDArray[np.str_], seed: int
 ) -> list[dict[str, Any]]:
-    """Return accuracy and log loss of each column of ``(n, cells)``; None where an answer is not finite."""
+    """Return accuracy and log loss of each column of ``(n, cells)``; None where an output is not finite."""
 
     def statistics(weights: Values) -> dict[str, Values]:
         of = weights.sum(1, keepdims=True)
@@ -338,9 +338,9 @@ def _compared(
 
 
 def _estimate(values: Sequence[float] | Values) -> dict[str, float | None]:
-    """Return value, low and high by name; None for what is not defined.
+    """Return value, low and high by name; None for a number that is not defined.
 
-    Ends that are equal are none: resamples of pairs that are all alike do not make new pairs certain.
+    Equal ends become None: if all resamples are alike, new pairs are still not certain.
     """
     value, low, high = (None if np.isnan(one) else float(one) for one in values)
     if low is not None and high is not None and high - low < ROUNDING:

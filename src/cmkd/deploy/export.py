@@ -1,4 +1,4 @@
-"""A student as one ONNX or pt2 file with preprocessing and calibration inside, kept only if it equals PyTorch."""
+"""Export a student as one ONNX or pt2 file with preprocessing and calibration, kept only if it agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from cmkd.models.checkpoint import load_model
 
 Format = Literal["onnx", "pt2"]
 OPSET = 18
-"""Of the ONNX files: the first with antialiased resizing; every onnxruntime since 1.14 reads it."""
+"""Opset version of ONNX files: the first with antialiased resizing; every onnxruntime since 1.14 reads it."""
 TOLERANCE = 1e-4
-"""Largest difference of a probability to PyTorch that an exported file may have."""
+"""Largest difference in probability from PyTorch that is allowed in an exported file."""
 OUTPUTS = ("logits", "probabilities", "embedding")
 LARGEST_BYTES = 2**31 - 2**24
-"""Of the weights in one ONNX file: protobuf ends at 2 GiB, and the graph needs some of them."""
+"""Largest size of the weights in one ONNX file: protobuf is limited to 2 GiB, and the graph needs a part of this."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Exported:
     """An exported student.
 
     Args:
-        source: file of the model.
-        path: of the exported one.
-        difference: largest difference of a probability to PyTorch.
-        samples: what it was compared on.
-        reference: the student that PyTorch runs.
-        student: the exported one.
-        int8: the quantized one.
+        source: file of the original model.
+        path: exported file.
+        difference: largest difference in probability from PyTorch.
+        samples: samples used for the comparison.
+        reference: student that PyTorch runs.
+        student: exported student.
+        int8: quantized student, if one was written.
     """
 
     source: Path
@@ -73,21 +73,21 @@ def export(
 ) -> Exported:
     """Write a student as one file that needs no cmkd: stored samples in; logits, probabilities and embedding out.
 
-    The file has preprocessing and calibration in its graph, any batch size, and what the checkpoint says of the model,
-    as JSON, in its metadata under the key ``cmkd`` (pt2: among the extra files). It is kept only if its probabilities
-    equal those of PyTorch.
+    The graph includes preprocessing and calibration, and takes any batch size. The checkpoint's description of the
+    model is stored as JSON in the metadata under the key ``cmkd`` (pt2: in an extra file of this name). The file is
+    kept only if its probabilities agree with PyTorch within `TOLERANCE`.
 
     Args:
         source: a run's folder, for the student that the run recommends, or a ``.safetensors`` file of a model.
-        out: the file; by default beside the model, named like it.
+        out: file to write; by default beside the model, with the same name.
         format: ``onnx`` (opset `OPSET`), or ``pt2``, a program of torch.export.
-        int8: write a quantized ``NAME.int8.onnx`` too.
-        data: pairs to compare and, for `int8`, to quantize and evaluate with.
-        module: for weights of an own module, as for `cmkd.load_model`.
+        int8: also write a quantized ``NAME.int8.onnx``.
+        data: pairs for the comparison and, with `int8`, for quantization and evaluation.
+        module: the user's own network, if the model is one, as for `cmkd.load_model`.
 
     Raises:
-        CmkdError: no such model, one that cannot be traced, a file whose probabilities differ, or `int8` without `data`
-            or of another format.
+        CmkdError: if there is no such model, it cannot be traced, the probabilities of the file differ, or `int8` is
+            given without `data` or with another format.
 
     Example:
         >>> found = export("runs/digits")  # doctest: +SKIP
@@ -115,7 +115,7 @@ def export(
             temporary.write_bytes(_onnx(program, about) if format == "onnx" else _pt2(program, about))
             student, outputs = _loaded(temporary, format)
             difference = _difference(reference, student, outputs, samples.values)
-            if not difference <= TOLERANCE:  # also where it is no number
+            if not difference <= TOLERANCE:  # also if it is NaN
                 raise CmkdError(
                     f"a probability of the exported model differs from PyTorch by {difference:.2g} on {samples.source} "
                     f"(allowed: {TOLERANCE:g}); nothing was written"
@@ -125,7 +125,7 @@ def export(
 
 
 class _Classifier(nn.Module):
-    """A model that fills invalid values as `Modality.filled` does, and returns tensors alone, calibrated."""
+    """A model that fills invalid values like `Modality.filled`, adds calibrated probabilities, and returns tensors."""
 
     mean: Tensor
 
@@ -153,17 +153,17 @@ def _traced(model: Model, calibration: Calibration, sample: Tensor) -> torch.exp
     classifier = _Classifier(model.eval(), calibration.temperature).eval()
     batch = torch.export.Dim("batch")
     try:
-        # two samples: torch.export takes a batch of one for a constant
+        # two samples: torch.export treats a batch size of one as a constant
         pair = torch.cat([sample, sample])
         return torch.export.export(classifier, (pair,), dynamic_shapes=({0: batch},), strict=False)
-    except Exception as error:  # torch raises many kinds for what it cannot trace
+    except Exception as error:  # torch raises many error types for models that it cannot trace
         raise CmkdError(f"torch.export cannot trace this model: {_reason(error)}") from error
 
 
 def _onnx(program: torch.export.ExportedProgram, about: Mapping[str, Any]) -> bytes:
     with needs_extra("onnx", "cmkd export"):
         import onnx  # noqa: F401  # needed by the exporter
-        import onnxruntime  # noqa: F401  # needed to compare, which is too late to learn that it is missing
+        import onnxruntime  # noqa: F401  # needed later to compare: report early that it is missing
         import onnxscript  # noqa: F401
     size = sum(value.nbytes for value in program.state_dict.values())
     if size > LARGEST_BYTES:
@@ -202,7 +202,7 @@ Outputs = Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
 def _loaded(path: Path, format: Format) -> tuple[Student, Outputs]:
-    """Return the student of an exported file, and what its graph gives of samples."""
+    """Return the student of an exported file, and a function from samples to the outputs of its graph."""
     if format == "onnx":
         import onnxruntime
 
@@ -222,9 +222,9 @@ def _loaded(path: Path, format: Format) -> tuple[Student, Outputs]:
 
 
 def _difference(reference: Student, student: Student, outputs: Outputs, values: NDArray[Any]) -> float:
-    """Return the largest difference of a probability, the graph's or that of its logits.
+    """Return the largest difference from PyTorch in the graph's probabilities or those computed from its logits.
 
-    Also in a batch of one, and where a value is invalid.
+    A batch of one and a batch with an invalid value are compared too.
     """
     found, holed = [], values[:2].copy()
     if reference.modality.nodata is not None or holed.dtype.kind == "f":
@@ -237,7 +237,7 @@ def _difference(reference: Student, student: Student, outputs: Outputs, values: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what the exporter and the quantizer print, warn and log; their failures are raised."""
+    """Suppress the output, warnings and logs of the exporter and the quantizer; their errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A student on the Hugging Face Hub, or in a folder laid out as there, by the hub's own mixin."""
+"""Share a student on the Hugging Face Hub, or in a folder with the same layout, with the hub's own mixin."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class HubStudent(ModelHubMixin):
     """A student's file and its model card, with the hub's methods ``push_to_hub`` and ``save_pretrained``.
 
     A repository holds ``student.safetensors``, ``README.md`` (the model card, with the metadata that the hub indexes)
-    and ``config.json`` (what the file says of the model). No pickle is written or read.
+    and ``config.json`` (the metadata of the model's file). No pickle is written or read.
 
     Args:
         path: a run's folder, which stands for the student that the run recommends; a folder of ``save_pretrained``; or
             a ``.safetensors`` file of a model.
-        license: of the weights, as the hub names it (``cc-by-4.0``); by default what the card at `path` states, if any.
+        license: license of the weights, by its name on the hub (``cc-by-4.0``); by default the license on the card at
+            `path`, if it states one.
 
     Raises:
-        CmkdError: there is no such file, or it is damaged or holds something else.
+        CmkdError: if there is no such file, or it is damaged or holds something else.
 
     Example:
         >>> HubStudent("runs/ships", license="cc-by-4.0").push_to_hub("me/ships")  # doctest: +SKIP
@@ -59,10 +60,10 @@ class HubStudent(ModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: a folder, or the repository's name (``me/ships``).
-            options: those of the hub's mixin, such as ``revision``, ``token`` and ``local_files_only``.
+            options: options of the hub's mixin, such as ``revision``, ``token`` and ``local_files_only``.
 
         Raises:
-            CmkdError: there is no such folder or repository, it holds no student, or the hub cannot be reached.
+            CmkdError: if there is no such folder or repository, it holds no student, or the hub cannot be reached.
         """
         with in_one_line(f"cannot load '{pretrained_model_name_or_path}', which is not a folder, from the hub"):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
@@ -75,7 +76,7 @@ class HubStudent(ModelHubMixin):
             options: ``private``, ``token``, ``branch``, ``commit_message`` and more, as in the hub's mixin.
 
         Raises:
-            CmkdError: the hub cannot be reached, or refuses.
+            CmkdError: if the hub cannot be reached, or refuses the upload.
         """
         with in_one_line(f"cannot push to '{repo_id}'"):
             return super().push_to_hub(repo_id, **options)
@@ -102,7 +103,7 @@ class HubStudent(ModelHubMixin):
         return ModelCard(f"---\n{about.to_yaml()}\n---\n\n{text.lstrip()}")
 
     def _card_beside(self) -> tuple[str, str | None]:
-        """Return the text and the license of the card beside the file: of a run, or of a repository."""
+        """Return text and license of the card beside the file, which comes from a run or a repository."""
         if self.path.name == STUDENT and (run := self.path.with_name(CARD)).is_file():
             return run.read_text(encoding="utf-8"), None
         if self.path.name == STUDENT and (page := self.path.with_name(PAGE)).is_file():
@@ -111,7 +112,7 @@ class HubStudent(ModelHubMixin):
         return f"# A classifier of {escape(self.about['modality']['name'])} samples\n", None
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        card = str(self.generate_model_card())  # before anything is replaced: it may be the folder of this student
+        card = str(self.generate_model_card())  # before any file is replaced: the folder may be this student's
         with atomic(save_directory / STUDENT) as temporary:
             shutil.copyfile(self.path, temporary)
         write_json(save_directory / "config.json", self.about)

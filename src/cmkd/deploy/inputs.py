@@ -1,4 +1,4 @@
-"""What `cmkd predict` is given: files, folders, globs, manifests, packs, lists of paths, as one stream of samples."""
+"""Find the samples of `cmkd predict` in files, folders, globs, manifests, packs and lists of paths, as one stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cmkd.io import expanded, parquet_file
 from cmkd.types import Modality
 
 STDIN = "-"
-"""The input that stands for a list of paths on standard input, a line each."""
+"""The input that stands for a list of paths on standard input, one per line."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Item:
     """One sample to predict.
 
     Args:
-        input: its path, or that of the pack that holds it, as the user wrote it.
-        source: the file, or what returns the values; None for what was named and cannot be found.
-        id: in its manifest or pack.
-        reason: why there is no source.
-        reading: how to read a file, where a ``manifest.yaml`` beside a manifest or in a folder states it; of a pack,
-            that its values are masked already.
+        input: path of the sample, or of the pack that holds it, as the user wrote it.
+        source: the file, or a function that returns the values; None for an input that cannot be found.
+        id: id of the sample in its manifest or pack.
+        reason: reason why there is no source.
+        reading: how to read a file, if a ``manifest.yaml`` beside a manifest or in a folder states it; for a pack, it
+            states that the values are already masked.
     """
 
     input: str
@@ -59,21 +59,21 @@ def find(
     """Yield the samples of a modality, one at a time and in a fixed order, without reading them.
 
     Args:
-        inputs: each is a file; a folder, searched with its subfolders for files of supported types, hidden ones
-            skipped, and where one is named as the modality, in that alone; a glob; a manifest (CSV or Parquet), or a
-            folder with one; a pack; or `STDIN`. Rows of a manifest or a pack that lack the modality are left out.
-            What ``manifest.yaml`` states of the modality holds for a manifest beside it, for its folder and a file
-            named in that, and for the folder in it that is named as the modality with all that is below.
-        modality: names the column of a manifest, and the array of a pack.
-        opened: called with each path that is read for the samples, or is one, before its items are yielded.
+        inputs: each is a file; a folder, searched with its subfolders for files of supported types (hidden files are
+            skipped; beside a subfolder with the modality's name, nothing else is searched); a glob; a manifest (CSV or
+            Parquet), or a folder with one; a pack; or `STDIN`. Rows of a manifest or a pack that lack the modality are
+            left out. A ``manifest.yaml`` applies to a manifest beside it, to its folder and the files in it as inputs,
+            and to everything below a subfolder with the modality's name.
+        modality: modality of the samples; its name selects the column of a manifest and the array of a pack.
+        opened: called with each path that is a sample, or is read to find samples, before its items are yielded.
 
     Yields:
-        Also an item without a source for each input that cannot be found or opened.
+        Each sample, and an item without a source for each input that cannot be found or opened.
     """
     search = _Search(modality, cache(partial(stated_of, modality=modality)), opened)
     for text in inputs:
         if text == STDIN:
-            opened(Path("/dev/stdin"))  # perhaps a file
+            opened(Path("/dev/stdin"))  # it may be redirected from a file
             for line in sys.stdin.buffer:
                 if name := os.fsdecode(line.rstrip(b"\r\n")):
                     yield _file(Path(name), search)
@@ -134,13 +134,13 @@ def _of_folder(folder: Path, search: _Search) -> Iterator[Item]:
 
 
 def stated_of(folder: Path, modality: Modality) -> Reading | None:
-    """Return what is stated of the modality for the files of a folder; None where nothing is.
+    """Return what ``manifest.yaml`` states about the modality for the files of a folder; None if nothing is stated.
 
-    It is stated in the folder's own sidecar, else in the nearest one beside a folder above that is named as the
-    modality.
+    The folder's own ``manifest.yaml`` comes first, then the nearest one beside a folder with the modality's name: this
+    folder or one above it.
 
     Raises:
-        CmkdError: a sidecar cannot be read, or states another kind or unit.
+        CmkdError: if a ``manifest.yaml`` cannot be read, or states another kind or unit.
     """
     whole = folder.resolve()
     named = (above.parent for above in (whole, *whole.parents) if above.name == modality.name)
@@ -153,15 +153,15 @@ def stated_of(folder: Path, modality: Modality) -> Reading | None:
 
 
 def _suffixes(modality: Modality) -> tuple[str, ...]:
-    """Return the suffixes that a search of folders looks for; tables beside images describe them."""
+    """Return the suffixes of the files that a folder search looks for; tables beside images only describe them."""
     tables = modality.kind in ("series", "points")
     return tuple(suffix for suffix in SUFFIXES if tables or suffix not in TABLES)
 
 
 def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...], own: str) -> Iterator[Item]:
-    """Yield the files below a folder; links to folders are followed, except in circles.
+    """Yield the files below a folder; links to folders are followed, except in cycles.
 
-    Beside a folder of the name `own`, in whichever folder, nothing is an input: the others are of other modalities.
+    Where there is a folder with the name `own`, only this one is searched: what is beside it has other modalities.
     """
     try:
         status = os.stat(folder)
@@ -176,7 +176,7 @@ def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int],
     if not names and above and folder.suffix.lower() in suffixes:
         yield Item(str(folder), None, reason=f"{folder} is an empty folder, not a file")
     if own in names and (folder / own).is_dir():
-        names, own = [own], ""  # in it, a class may have its name
+        names, own = [own], ""  # below it, a class may have the same name
     for name in names:
         path = folder / name
         if path.is_dir():
@@ -186,7 +186,7 @@ def _walk(folder: Path, suffixes: tuple[str, ...], above: tuple[tuple[int, int],
 
 
 def _of_table(path: Path, search: _Search) -> Iterator[Item]:
-    """Yield the rows of a manifest, or the file itself if it is a table of numbers: one sample."""
+    """Yield the rows of a manifest, or the file itself as one sample if it is a table of numbers."""
     modality = search.modality
     if modality.name in _header(path) and not _is_recording(path, modality):
         yield from _of_manifest(path, search)
@@ -197,7 +197,7 @@ def _of_table(path: Path, search: _Search) -> Iterator[Item]:
 
 
 def _is_recording(path: Path, modality: Modality) -> bool:
-    """Return whether a table holds numbers where a manifest names files: one column may have the modality's name."""
+    """Return whether the column with the modality's name holds numbers, unlike a manifest, where it names files."""
     if path.suffix.lower() not in _suffixes(modality):
         return False
     first = next((cell for (cell,) in _cells(path, [modality.name]) if cell), "")
@@ -226,7 +226,7 @@ def _of_manifest(path: Path, search: _Search) -> Iterator[Item]:
     if modality.name not in header:
         raise no_column(path, modality.name, header)
     reading = search.stated(path.parent)
-    search = replace(search, stated=lambda folder: reading)  # also of files in other folders
+    search = replace(search, stated=lambda folder: reading)  # also for files in other folders
     columns = [modality.name, "id"] if "id" in header else [modality.name]
     for row in _cells(path, columns):
         if row[0]:
@@ -235,7 +235,7 @@ def _of_manifest(path: Path, search: _Search) -> Iterator[Item]:
 
 
 def _cells(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the cells of some columns of a table, a row at a time."""
+    """Yield the cells of the given columns of a table, one row at a time."""
     return _csv_rows(path, columns) if path.suffix.lower() == ".csv" else _parquet_rows(path, columns)
 
 

@@ -1,4 +1,4 @@
-"""Size and CPU latency of an exported student beside PyTorch."""
+"""Compare size and CPU latency of an exported student with PyTorch."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from cmkd.deploy.onnx_model import load_onnx
 
 BATCHES = (1, 64)
 RUNS = 50
-"""Runs of each at each batch size, after one that warms up."""
+"""Largest number of runs of each student at each batch size, after one warm-up run."""
 SECONDS = 10.0
-"""After which no more runs begin at a batch size."""
+"""Time in seconds after which no more runs start at a batch size."""
 Logits = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one way to run a student needs.
+    """Size and latency of a student in one runtime.
 
     Args:
-        name: of what runs it.
-        size: of its file, in bytes.
+        name: name of the runtime.
+        size: size of the model's file in bytes.
         milliseconds: batch size -> median time of a batch.
-        processor_milliseconds: batch size -> median processor time of a batch, of all threads together; with one thread
-            it is the time on a core that nothing else uses.
+        processor_milliseconds: batch size -> median processor time of a batch, summed over all threads; with one thread
+            it is the time on an otherwise idle core.
         runs: batch size -> number of runs.
-        threads: of each run.
+        threads: number of threads of each run.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Timing:
 
 
 def timings(found: Exported) -> list[Timing]:
-    """Time an exported student on a CPU, all with the number of threads that torch has.
+    """Time an exported student on a CPU in each runtime, with the number of threads that torch uses.
 
-    They take turns, so that what else runs on the machine slows all of them alike.
+    The runtimes take turns, so that other load on the machine slows all of them alike.
     """
     threads = torch.get_num_threads()
     ways: dict[str, tuple[Path, Logits]] = {"PyTorch": (found.source, found.reference.logits)}
@@ -78,7 +78,7 @@ def timings(found: Exported) -> list[Timing]:
 
 
 def _turns(ways: list[Logits], samples: NDArray[Any]) -> list[list[tuple[float, float]]]:
-    """Return the seconds of each run of each way, and those of the processor."""
+    """Return the elapsed seconds and the processor seconds of each run, by runtime."""
     for run in ways:
         run(samples)
     taken: list[list[tuple[float, float]]] = [[] for _ in ways]

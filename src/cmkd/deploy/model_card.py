@@ -1,4 +1,4 @@
-"""The model card of a student: what it is, how good, and for what it is not meant."""
+"""The model card of a student: purpose, accuracy, calibration, limits and data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def model_card(
     """Return the card as Markdown (after Mitchell et al. 2019, arXiv 1810.03993).
 
     Args:
-        results: what ``results.json`` of the run holds.
-        chosen: one of its students.
-        card: of the data.
-        calibration: of the student.
-        test: its calibration and rejection on the test pairs, as `cmkd.deploy.recommend` measures them.
+        results: contents of the run's ``results.json``.
+        chosen: entry of the student in ``students`` of `results`.
+        card: card of the data.
+        calibration: calibration of the student.
+        test: the student's calibration and rejection on the test pairs, as measured by `cmkd.deploy.recommend`.
     """
     data, teacher = results["data"], results["teacher"]
     modality = card.modalities[data["poor"]]

@@ -1,4 +1,4 @@
-"""A file or an array as a sample of a student's modality."""
+"""Convert a file or an array to a sample of a student's modality."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SERIES = ("series", "point_series")
 
 
 def sample_of_file(modality: Modality, path: File, *, channels: Channels | None = None) -> NDArray[Any]:
-    """Return a file as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
+    """Return a file as a sample ``(*modality.shape)``, with invalid values filled with the modality's mean.
 
-    Arguments and errors are those of `cmkd.data.manifest.sample.load`; another sampling rate is an error too, and so
-    are other columns of a table.
+    Arguments and errors are those of `cmkd.data.manifest.sample.load`. A different sampling rate and different columns
+    of a table are errors too.
     """
     try:
         if modality.kind in SERIES:
@@ -40,17 +40,17 @@ def sample_of_file(modality: Modality, path: File, *, channels: Channels | None 
 
 
 def sample_of_array(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
-    """Return an array as a sample ``(*modality.shape)``, invalid values filled with the modality's mean.
+    """Return an array as a sample ``(*modality.shape)``, with invalid values filled with the modality's mean.
 
     Args:
-        modality: its `file_nodata` marks invalid values here as it does in files.
-        values: as for `cmkd.data.manifest.sample.sample`.
+        modality: modality of the sample; its `file_nodata` marks invalid values, as it does in files.
+        values: the array, as for `cmkd.data.manifest.sample.sample`.
 
     Raises:
-        CmkdError: it is no sample of the modality.
+        CmkdError: if the array is not a sample of the modality.
     """
     stated: Any = modality.file_nodata
-    if values.dtype.kind in "iuf":  # `sample` refuses anything else
+    if values.dtype.kind in "iuf":  # `sample` refuses other dtypes
         values = measured(values, stated=stated)
     found = modality.filled(sample(modality, values))
     warn_of_length(modality, values.shape)
@@ -59,11 +59,11 @@ def sample_of_array(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
 
 @contextmanager
 def numbered(place: int, count: int) -> Iterator[None]:
-    """Say which of several arrays an error inside the block is about.
+    """Add the number of the array to the message of an error inside the block.
 
     Args:
-        place: of the array.
-        count: of all arrays; one alone needs no number.
+        place: position of the array, from 0.
+        count: number of all arrays; a single array gets no number.
     """
     try:
         yield
@@ -74,7 +74,7 @@ def numbered(place: int, count: int) -> Iterator[None]:
 
 
 def warn_of_length(modality: Modality, shape: tuple[int, ...]) -> None:
-    """Warn if a series has not as many steps as those in training; in words that are the same for all lengths."""
+    """Warn if a series has another number of steps than in training; the message is the same for all lengths."""
     steps = modality.shape[0]
     if modality.kind in SERIES and shape[0] != steps:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""The model of an ONNX file: onnxruntime computes, and torch is not needed."""
+"""Load the model of an ONNX file; onnxruntime computes, and torch is not needed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cmkd.documents import parse_json
 from cmkd.errors import CmkdError, needs_extra
 
 ABOUT = "cmkd"
-"""Key of the file's metadata that holds, as JSON, what the checkpoint says of the model."""
+"""Metadata key of the file for the checkpoint's description of the model, stored as JSON."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-"""Device -> what onnxruntime calls it."""
+"""Device -> its execution provider in onnxruntime."""
 
 
 def load_onnx(
@@ -24,15 +24,16 @@ def load_onnx(
     """Load a file that ``cmkd export`` wrote.
 
     Args:
-        path: of the ``.onnx`` file.
-        device: ``auto`` (what this onnxruntime offers, best first), ``cpu`` or ``cuda``.
+        path: path of the ``.onnx`` file.
+        device: ``auto`` (the best that this onnxruntime offers), ``cpu`` or ``cuda``.
         threads: CPU threads of one prediction; by default as many as onnxruntime chooses.
 
     Returns:
-        What it says of the model, and a function from samples to logits ``(n, classes)``.
+        The description of the model in the file, and a function from samples to logits ``(n, classes)``.
 
     Raises:
-        CmkdError: onnxruntime is not installed or lacks the device, or the file is missing, damaged or something else.
+        CmkdError: if onnxruntime is not installed or lacks the device, or the file is missing, damaged or not a model
+            of ``cmkd export``.
     """
     with needs_extra("onnx", "predicting with an ONNX file"):
         import onnxruntime
@@ -46,7 +47,7 @@ def load_onnx(
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
         text = session.get_modelmeta().custom_metadata_map.get(ABOUT, "{}")
-    except Exception as error:  # onnxruntime raises classes of its own, which it does not name
+    except Exception as error:  # onnxruntime raises error classes that it does not export
         reason = " ".join(str(error).split())[:80]
         raise CmkdError(f"'{path}' is not a readable ONNX file ({reason}): export it again") from error
     if device != "auto":
@@ -64,5 +65,5 @@ def load_onnx(
 
 
 def _check_device(device: str, wanted: str, known: Sequence[str]) -> None:
-    if wanted not in known:  # onnxruntime would compute on the CPU without a word
+    if wanted not in known:  # onnxruntime would silently compute on the CPU
         raise CmkdError(f"device '{device}' is not available (onnxruntime offers {', '.join(known)}): use cpu")

@@ -31,21 +31,21 @@ def predict(
     batch_size: int = 256,
     workers: int = 4,
 ) -> tuple[int, list[str]]:
-    """Write a table of the predictions of many inputs; what cannot be read is left out.
+    """Write a table of predictions for many inputs; inputs that cannot be read are left out.
 
     Args:
-        student: of `cmkd.load_student`.
-        inputs: as `cmkd.deploy.inputs.find` takes them.
-        out: the table: ``.csv``, ``.parquet`` or ``.jsonl``; None prints CSV.
-        top: number of classes, most probable first, instead of the probabilities of all; 0 writes all.
-        batch_size: samples computed at a time.
-        workers: threads that read.
+        student: the student, from `cmkd.load_student`.
+        inputs: inputs as for `cmkd.deploy.inputs.find`.
+        out: table to write: ``.csv``, ``.parquet`` or ``.jsonl``; None prints CSV.
+        top: number of most probable classes to write instead of all probabilities; 0 writes all.
+        batch_size: number of samples computed at a time.
+        workers: number of threads that read.
 
     Returns:
-        The number of predictions, and for each input without one a line that names it and says why.
+        The number of predictions, and a line with input and reason for each input without a prediction.
 
     Raises:
-        CmkdError: no input names a sample, `out` is one of the files that are read, or an option is out of range.
+        CmkdError: if no input names a sample, `out` is one of the files that are read, or an option is out of range.
     """
     check_format(out)
     if not 0 <= top <= len(student.classes):
@@ -76,7 +76,7 @@ def predict(
 
 
 class _Kept:
-    """Refuses an output file that is also an input, however that was named."""
+    """Refuses an output file that is also an input, even under another name."""
 
     def __init__(self, out: Path | None) -> None:
         self.out, self.read = out, False
@@ -92,7 +92,7 @@ class _Kept:
 
 
 def _count(inputs: Sequence[str], student: Student, kept: _Kept) -> tuple[int, bool]:
-    """Return the number of inputs, 0 if standard input names them, and whether some have an id."""
+    """Return the number of inputs (0 if standard input lists them), and whether some have an id."""
     total, there, with_ids, reason = 0, False, False, ""
     for item in find([text for text in inputs if text != STDIN], student.modality, opened=kept.see):
         total, there, with_ids = total + 1, there or item.source is not None, with_ids or item.id is not None
@@ -109,7 +109,7 @@ def _count(inputs: Sequence[str], student: Student, kept: _Kept) -> tuple[int, b
 def _read_ahead(
     student: Student, items: Iterable[Item], workers: int, ahead: int
 ) -> Generator[tuple[Item, NDArray[Any] | str]]:
-    """Yield the items in order, each with its sample or the reason why there is none; `ahead` wait at most."""
+    """Yield the items in order, each with its sample or the reason why there is none; at most `ahead` wait."""
     waiting: deque[tuple[Item, Future[NDArray[Any] | str]]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
@@ -149,7 +149,7 @@ def _not_finite(item: Item) -> str:
 def _columns(
     student: Student, items: Sequence[Item], probabilities: NDArray[Any], top: int, with_ids: bool
 ) -> dict[str, list[Any]]:
-    """Return the columns of `Student.columns` with ids, or the most probable classes, as wanted."""
+    """Return the columns of `Student.columns`, optionally with ids, and with the `top` classes instead of all."""
     columns = student.columns([_printable(item.input) for item in items], probabilities)
     if top:
         columns = {name: column for name, column in columns.items() if not name.startswith("p_")}
@@ -161,5 +161,5 @@ def _columns(
 
 
 def _printable(name: str) -> str:
-    """Return a name that can be written as UTF-8, whatever bytes a file system has in it."""
+    """Return a name that can be written as UTF-8, even if the file system's name has other bytes."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""An ONNX student in 8-bit integers, with what that costs on validation pairs."""
+"""Quantize an ONNX student to 8-bit integers, and measure the loss of accuracy on validation pairs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cmkd.errors import CmkdError, needs_extra
 from cmkd.io import write_bytes
 
 RANGE_PAIRS = 256
-"""Training pairs that the ranges of activations are taken from."""
+"""Largest number of training pairs from which the ranges of activations are taken."""
 PRODUCTS = ["Gemm", "MatMul"]
 QUANTIZED = ["Conv", *PRODUCTS, "Relu", "MaxPool"]
-"""Operators that compute in integers. Preprocessing is not among them: its values have any range."""
+"""Operators that compute in integers. Preprocessing is not included, because its values can have any range."""
 SLACK = 1.1
-"""Size of a dynamic file in units of the static one from which on it leaves too much in float."""
+"""Largest size of the dynamic file relative to the static file; a larger one leaves too much in float."""
 BATCH = 64
-"""Pairs at a time of which the ranges are found."""
+"""Number of pairs in each batch that is used to find the ranges."""
 Method = Literal["static", "dynamic"]
 
 
@@ -35,11 +35,11 @@ class Int8:
     """A quantized student.
 
     Args:
-        path: of its file.
-        student: itself.
-        method: ``static`` (ranges of activations are fixed before) or ``dynamic`` (found for each batch).
-        accuracy: on validation.
-        float_accuracy: of the student it was made from, there.
+        path: path of the quantized file.
+        student: the quantized student.
+        method: ``static`` (ranges of activations are fixed in advance) or ``dynamic`` (found for each batch).
+        accuracy: accuracy on the validation pairs.
+        float_accuracy: accuracy of the original student on the same pairs.
         pairs: number of validation pairs.
     """
 
@@ -54,14 +54,14 @@ class Int8:
 def quantize(path: Path, reference: Student, data: Pack) -> Int8:
     """Write ``NAME.int8.onnx`` beside an exported ``NAME.onnx``.
 
-    Quantization is static, or dynamic where that is more accurate on validation and as small: it is for matrix products
-    alone, as onnxruntime has no fast dynamic convolution. Ranges come from training pairs, so that the validation pairs
-    measure what is lost.
+    Quantization is static, unless dynamic quantization is more accurate on validation and about as small. Dynamic
+    quantization covers only matrix products, because onnxruntime has no fast dynamic convolution. Ranges come from
+    training pairs, so that the validation pairs measure the loss.
 
     Args:
-        path: of the exported file.
+        path: path of the exported file.
         reference: the student in PyTorch.
-        data: labeled pairs of its modality.
+        data: labeled pairs with the student's modality.
     """
     rows = labeled_rows(reference, data, "validation")
     ranges, _ = labeled(reference, data, "train", RANGE_PAIRS)
@@ -79,24 +79,24 @@ def quantize(path: Path, reference: Student, data: Pack) -> Int8:
 
 
 def accuracy(student: Student, data: Pack, rows: NDArray[np.int64]) -> float:
-    """Return the accuracy of a student on labeled pairs, of its classes, which are read in batches."""
+    """Return the accuracy of a student on labeled pairs of its classes; the pairs are read in batches."""
     target = data.index["label"].to_numpy()[rows]
     right = [student.logits(samples).argmax(1) == target[place] for place, samples in batches(student, data, rows)]
     return float(np.concatenate(right).mean())
 
 
 class _Reader:
-    """Batches for onnxruntime, in its words.
+    """Batches of samples, with the interface of onnxruntime's ``CalibrationDataReader``.
 
     Args:
-        samples: ``(n, ...)``.
+        samples: samples ``(n, ...)``.
     """
 
     def __init__(self, samples: NDArray[Any]) -> None:
         self._batches = iter([samples[start : start + BATCH] for start in range(0, len(samples), BATCH)])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """Return the next batch by the input's name, and None after the last."""
+        """Return the next batch by the name of the input, or None after the last one."""
         batch = next(self._batches, None)
         return None if batch is None else {"samples": batch}
 
@@ -112,7 +112,7 @@ def _variants(path: Path, ranges: NDArray[Any], folder: Path) -> dict[Method, by
     try:
         quant_pre_process(
             path, ready, skip_symbolic_shape=True
-        )  # which needs sympy; all shapes but the batch are known
+        )  # symbolic shapes need sympy; all but the batch are known
         quantization.quantize_static(
             ready,
             made["static"],
@@ -124,7 +124,7 @@ def _variants(path: Path, ranges: NDArray[Any], folder: Path) -> dict[Method, by
             weight_type=quantization.QuantType.QInt8,
         )
         quantization.quantize_dynamic(ready, made["dynamic"], op_types_to_quantize=PRODUCTS, per_channel=True)
-    except Exception as error:  # of onnx, onnxruntime and Python, for graphs that it does not know
+    except Exception as error:  # onnx and onnxruntime raise many error types for unsupported graphs
         reason = " ".join(str(error).split())[:160]
         raise CmkdError(f"'{path}' is written, but onnxruntime cannot quantize it: {reason}") from error
     about, _ = load_onnx(path, device="cpu")

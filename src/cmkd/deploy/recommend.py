@@ -22,16 +22,17 @@ CARD = "student.md"
 
 
 def recommended(students: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the student of a run to put to work; the test pairs have no part in it.
+    """Return the student that a run recommends; the choice does not use the test pairs.
 
-    It is the best on validation of the method whose students are the best there on average, so that a single lucky
-    student does not choose the method. Ties go to the lower log loss. Controls that see hidden labels are left out.
+    The method is the one with the best mean validation accuracy, so that a single lucky student does not decide; the
+    student is the best of this method on validation. Ties go to the lower log loss. Controls that see hidden labels are
+    left out.
 
     Args:
-        students: what ``results.json`` holds of each.
+        students: entries ``students`` of ``results.json``.
 
     Returns:
-        One of them; None if there is none to choose from.
+        The entry of the student; None if there is none to choose from.
 
     Example:
         >>> rows = [
@@ -58,13 +59,13 @@ def _worth(student: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def publish(folder: Path, results: Mapping[str, Any], card: Card, *, precision: float) -> None:
-    """Write the recommended student of a run, calibrated, and its model card.
+    """Write the recommended student of a run with its calibration, and its model card.
 
     Args:
-        folder: of the run.
-        results: what its ``results.json`` holds.
-        card: of its data.
-        precision: as for `cmkd.deploy.calibration.fit`.
+        folder: folder of the run.
+        results: contents of the run's ``results.json``.
+        card: card of the run's data.
+        precision: precision of the accepted predictions, as for `cmkd.deploy.calibration.fit`.
     """
     chosen = recommended(results["students"])
     if chosen is None:
@@ -96,7 +97,7 @@ def publish(folder: Path, results: Mapping[str, Any], card: Card, *, precision: 
 
 
 def _on_test(calibration: Calibration, logits: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
-    """Return what calibration and thresholds do on the test pairs, which had no part in fitting them."""
+    """Measure calibration and thresholds on the test pairs, which were not used to fit them."""
     before, after = Calibration().probabilities(logits), calibration.probabilities(logits)
     accepted = ~calibration.rejected(after)
     right = after.argmax(1) == target

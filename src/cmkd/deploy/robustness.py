@@ -1,7 +1,7 @@
-"""Corruptions of samples at severities in physical terms, for curves of accuracy as the sensor gets worse.
+"""Corrupt samples at physically defined severities, to measure how accuracy falls as the sensor gets worse.
 
-Each is a pure function of samples in float64, a severity and randomness that depends on a seed and the pair alone, so
-that severities differ in strength and not in luck. What a sample's axes mean decides which corruptions apply to it.
+Each corruption is a pure function of float64 samples, a severity and random numbers that depend only on a seed and the
+pair, so that severities differ only in strength. The meaning of a sample's axes decides which corruptions apply to it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from cmkd.datasets.degradations import PerImage, multiplied
 from cmkd.types import Modality
 
 DECIBEL = -3.0
-"""A modality without a stated unit is taken to be in dB where all its training means are below this."""
+"""A modality without a stated unit is taken to be in dB if all its training means are below this value."""
 _DECIBEL, _AMPLITUDE = re.compile(r"(^|[^a-z])(db|decibel)"), re.compile(r"amplitude|magnitude|root of")
 SNR = (20.0, 10.0, 5.0, 0.0)
 LOOKS = (16.0, 8.0, 4.0, 1.0)
 FACTORS = (1.5, 2.0, 3.0, 4.0)
 FRACTIONS = (0.1, 0.25, 0.5, 0.75)
 SHIFTS = (0.03, 0.06, 0.125, 0.25)
-"""Severities beside none: dB, looks, factors of the pixel size, fractions of the features, fractions of the side."""
+"""Severities of the corruptions: signal-to-noise ratio in dB, number of looks, factors of the pixel size, fractions of
+the features or points, and fractions of the side."""
 
 Samples = NDArray[np.float64]
 
@@ -37,11 +38,11 @@ class Corruption:
     """One way in which a sensor gets worse.
 
     Args:
-        name: a word.
-        title: what is done.
-        severities: from mild to strong, without the uncorrupted sample.
+        name: name of the corruption, a single word.
+        title: description of the corruption.
+        severities: severities from mild to strong, without the uncorrupted sample.
         labels: the severities as they are shown, with their units.
-        apply: of samples ``(n, *shape)``, a severity and randomness.
+        apply: function of samples ``(n, *shape)``, a severity and random numbers, which returns corrupted samples.
     """
 
     name: str
@@ -55,7 +56,7 @@ def corruptions(modality: Modality, *, nonnegative: bool) -> list[Corruption]:
     """Return the corruptions that apply to a modality.
 
     Args:
-        modality: its kind, shape and statistics on the training pairs.
+        modality: modality of the samples, with its kind, shape and statistics on the training pairs.
         nonnegative: whether no sample holds a negative value, as intensities do.
 
     Example:
@@ -73,7 +74,7 @@ def corruptions(modality: Modality, *, nonnegative: bool) -> list[Corruption]:
 
 
 def stored(samples: Samples, modality: Modality) -> NDArray[Any]:
-    """Return samples as the sensor stores them: rounded and clipped to the range of an integer dtype, and all valid."""
+    """Return samples as the sensor stores them: rounded and clipped to an integer dtype, and all valid (no nodata)."""
     dtype = np.dtype(modality.dtype)
     if dtype.kind in "iu":
         samples = np.rint(samples).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -84,7 +85,7 @@ def stored(samples: Samples, modality: Modality) -> NDArray[Any]:
 
 
 def _along(modality: Modality, per_channel: Sequence[float]) -> Samples:
-    """Return one number a channel in the shape that broadcasts over samples."""
+    """Return numbers per channel in a shape that broadcasts over samples."""
     values = np.asarray(per_channel, dtype=np.float64)
     return values[:, None, None] if modality.kind == "image" else values
 
@@ -92,9 +93,9 @@ def _along(modality: Modality, per_channel: Sequence[float]) -> Samples:
 def _speckle(modality: Modality, nonnegative: bool) -> list[Corruption]:
     unit = modality.unit.lower()
     decibel = bool(_DECIBEL.search(unit)) if unit.strip() else max(modality.mean, default=0.0) < DECIBEL
-    power = 0.5 if _AMPLITUDE.search(unit) else 1.0  # of the intensity that a value is
+    power = 0.5 if _AMPLITUDE.search(unit) else 1.0  # exponent of the intensity in a value
     if not (decibel or nonnegative):
-        return []  # neither intensities nor decibels, for which speckle has no meaning
+        return []  # speckle is defined only for intensities, amplitudes and decibels
 
     def apply(x: Samples, looks: float, generator: PerImage) -> Samples:
         gain = multiplied(np.ones_like(x), looks=looks, generator=generator)
@@ -151,7 +152,7 @@ def _missing(modality: Modality) -> list[Corruption]:
 
 
 def _points(modality: Modality) -> list[Corruption]:
-    """Drop points at random; a point that is not there is a row of zeros."""
+    """Drop points at random; a missing point is a row of zeros."""
 
     def apply(x: Samples, fraction: float, generator: PerImage) -> Samples:
         return np.where(generator.random(x.shape[:-1])[..., None] < fraction, 0.0, x)

@@ -1,4 +1,4 @@
-"""Samples to try a student on: pairs that the user gives, those that its run kept, or random ones."""
+"""Samples for testing a student: pairs from the user, samples that its run kept, or random samples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cmkd.errors import CmkdError
 from cmkd.types import Modality
 
 MOST = 500
-"""Pairs of a data set that an exported model is compared on."""
+"""Largest number of pairs of a data set on which an exported model is compared with PyTorch."""
 RANDOM = 64
 BATCH, BATCH_BYTES = 256, 2**26
-"""Largest number of pairs classified at a time, and of the bytes of their samples in float64."""
+"""Largest number of pairs classified at a time, and largest size of their samples in bytes, as float64."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Samples:
     """Samples of a modality.
 
     Args:
-        values: ``(n, *modality.shape)`` of its dtype.
-        source: what they are, for people.
+        values: samples ``(n, *modality.shape)`` in the modality's dtype.
+        source: readable description of where the samples come from.
     """
 
     values: NDArray[Any]
@@ -40,9 +40,9 @@ def samples_for(student: Student, model: Path, data: Pack | None) -> Samples:
     """Return validation pairs of `data`, else the samples in the folder of the model's run, else random ones.
 
     Args:
-        student: whose modality they have.
-        model: its file.
-        data: pairs, which must fit the student.
+        student: the student to test; the samples have its modality.
+        model: file of the model.
+        data: pairs that fit the student, if there are any.
     """
     modality = student.modality
     if data is not None:
@@ -59,17 +59,17 @@ def samples_for(student: Student, model: Path, data: Pack | None) -> Samples:
 
 
 def labeled(student: Student, data: Pack, split: str, most: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return samples and targets of the pairs that `labeled_rows` gives for the same arguments."""
+    """Return samples and targets of the pairs that `labeled_rows` selects with the same arguments."""
     rows, ours = labeled_rows(student, data, split, most), student.modality
     values = ours.filled(data.modality(ours.name).masked(data.array(ours.name)[rows]))
     return values, data.index["label"].to_numpy()[rows]
 
 
 def labeled_rows(student: Student, data: Pack, split: str, most: int | None = None) -> NDArray[np.int64]:
-    """Return places in the data of a split's labeled pairs with a student's modality: all, or `most`, spaced evenly.
+    """Return the rows of a split's labeled pairs that have the student's modality: all, or `most` evenly spaced ones.
 
     Raises:
-        CmkdError: the data have other classes or another modality, or no such pairs.
+        CmkdError: if the data have other classes, another modality, or no such pairs.
     """
     ours = student.modality
     theirs = data.modality(ours.name)
@@ -90,7 +90,7 @@ def labeled_rows(student: Student, data: Pack, split: str, most: int | None = No
 
 
 def batches(student: Student, pack: Pack, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield places in `rows` and their samples at the student's size, invalid values filled, in bounded memory."""
+    """Yield slices of `rows` with their samples at the student's size, invalid values filled, in bounded memory."""
     modality, array = student.modality, pack.array(student.modality.name)
     there = pack.modality(modality.name)
     size = max(1, min(BATCH, BATCH_BYTES // (8 * int(np.prod(modality.shape)))))

@@ -31,21 +31,21 @@ if TYPE_CHECKING:
     Maps: TypeAlias = tuple[DatasetWriter, DatasetWriter]
 
 LEAST_VALID = 0.5
-"""Least fraction of valid values in a tile that is classified."""
+"""Smallest fraction of valid values in a tile that is classified."""
 BLOCK = 128
-"""Side of the blocks of a map, and rows of it that are kept in memory; a block is written once."""
+"""Side of the blocks of a map, and number of its rows kept in memory, so that each block is written only once."""
 STRIP_BYTES = 2**26
-"""Bytes of the scene that are read at a time, unless one row of tiles has more."""
+"""Largest number of bytes of the scene that are read at a time, unless one row of tiles has more."""
 
 
 @dataclass(frozen=True)
 class SceneMap:
-    """What `predict_scene` wrote.
+    """Result of `predict_scene`.
 
     Args:
-        pixels: of the map.
-        predicted: those with a prediction.
-        probabilities: the second file.
+        pixels: number of pixels of the map.
+        predicted: number of pixels with a prediction.
+        probabilities: path of the file with the probabilities.
     """
 
     pixels: int
@@ -55,9 +55,9 @@ class SceneMap:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where the tiles lie: each around its pixel of the map, moved inside the scene at its edges."""
+    """Positions of the tiles: each is centered on its pixel of the map, but moved inside the scene at the edges."""
 
-    height: int  # of the scene
+    height: int  # height and width of the scene
     width: int
     tile: int
     stride: int
@@ -67,35 +67,35 @@ class _Grid:
         return -(-self.height // self.stride), -(-self.width // self.stride)
 
     def start(self, position: int, length: int) -> int:
-        """Return the first row (or column) of the scene of the tile of a row (or column) of the map."""
+        """Return the first scene row (or column) of the tile that belongs to a map row (or column)."""
         return min(max(position * self.stride + (self.stride - self.tile) // 2, 0), length - self.tile)
 
 
 def predict_scene(
     student: Student, source: Path, out: Path, *, tile: int, stride: int, batch_size: int = 256
 ) -> SceneMap:
-    """Classify the tiles of a scene, and write a map of one pixel a stride in the same georeference.
+    """Classify the tiles of a scene, and write a map with one pixel per stride and the same georeference.
 
-    The tile of a pixel of the map is centered on it; at the edges it is moved inside the scene. A tile of whose values
-    less than half are valid (the others are nodata, masked, NaN or infinite) gets no prediction; in other tiles these
-    values are filled with the modality's mean, as in training. Half is this program's choice, as it is in resizing.
-    Scale and offset that the scene states are applied, and ``manifest.yaml`` holds as for single files. The map begins
-    where the scene does; where the stride does not divide its size, the last row and column reach beyond it. Memory
-    grows with width and classes.
+    Each tile is centered on its pixel of the map; at the edges it is moved inside the scene. A tile gets no prediction
+    if less than half of its values are valid (not nodata, masked, NaN or infinite); in other tiles, invalid values are
+    filled with the modality's mean, as in training. One half is this program's choice, as in resizing. Scale and offset
+    stated in the scene are applied, and ``manifest.yaml`` applies as for single files. The map starts where the scene
+    starts; if the stride does not divide the scene's size, the last row and column extend beyond the scene. Memory
+    grows with the width of the scene and the number of classes.
 
     Args:
-        student: of images, with the bands and the dtype of the scene.
-        source: a raster that rasterio reads.
-        out: of the classes, as positions in the student's: a GeoTIFF, uint8 or uint16, whose largest value is nodata.
-            Beside it, ``NAME_probabilities.tif`` has a float32 band for each class; nodata is NaN. The classes are
-            named by the bands' descriptions and the tag ``classes``.
-        tile: side of the tiles in pixels of the scene; another one than the student's is resized.
-        stride: pixels of the scene to a pixel of the map.
-        batch_size: tiles computed at a time.
+        student: a student of images with the bands and the dtype of the scene.
+        source: a raster that rasterio can read.
+        out: map of the classes, as positions in the student's `classes`: a GeoTIFF, uint8 or uint16, whose largest
+            value is nodata. Beside it, ``NAME_probabilities.tif`` has a float32 band for each class; nodata is NaN. The
+            descriptions of the bands and the tag ``classes`` name the classes.
+        tile: side of the tiles in pixels of the scene; tiles are resized if this is not the student's size.
+        stride: pixels of the scene per pixel of the map.
+        batch_size: number of tiles computed at a time.
 
     Raises:
-        CmkdError: the scene cannot be read, does not fit the student, or is smaller than a tile; ``manifest.yaml``
-            states another unit or kind; rasterio is missing.
+        CmkdError: if the scene cannot be read, does not fit the student, or is smaller than a tile; if
+            ``manifest.yaml`` states another unit or kind; or if rasterio is missing.
     """
     with needs_extra("geo", "mapping a scene"):
         import rasterio
@@ -110,7 +110,7 @@ def predict_scene(
         student = replace(student, modality=replace(student.modality, file_nodata=said.nodata))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a scene without one gives a map without one
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # such a scene gives a map without georeference
             with rasterio.open(source) as scene:
                 _check(student, source, scene, tile, stride)
                 grid = _Grid(scene.height, scene.width, tile, stride)
@@ -118,7 +118,7 @@ def predict_scene(
                     predicted = _fill(student, scene, grid, maps, batch_size)
                 return SceneMap(grid.shape[0] * grid.shape[1], predicted, second)
     except RasterioError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:100]  # GDAL's own words
+        reason = " ".join(str(error.__cause__ or error).split())[:100]  # GDAL's own message
         raise CmkdError(f"cannot read the scene {source} or write its map ({reason})") from error
 
 
@@ -129,7 +129,7 @@ def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stri
     if min(tile, stride) < 1 or tile > min(scene.height, scene.width):
         size = f"{scene.height} x {scene.width}"
         raise CmkdError(f"--tile is {tile} and --stride {stride}: give at least 1, and a tile inside {source} ({size})")
-    if any(color.name == "palette" for color in scene.colorinterp):  # the readers of training read its colors
+    if any(color.name == "palette" for color in scene.colorinterp):  # in training, the palette's colors are read
         shade = "gray" if modality.channels == 1 else "rgb"
         raise CmkdError(
             f"{source} holds indices into a palette: expand it, as in gdal_translate -expand {shade} IN OUT"
@@ -138,7 +138,7 @@ def _check(student: Student, source: Path, scene: DatasetReader, tile: int, stri
     about = scene.tags(ns="IMAGE_STRUCTURE")
     bits = {scene.tags(band, ns="IMAGE_STRUCTURE").get("NBITS") for band in scene.indexes} - {None}
     odd = "with white as 0" if about.get("MINISWHITE") == "YES" else f"of {bits.pop()} bits a value" if bits else ""
-    if odd:  # the readers of training invert, and scale to 8 bits
+    if odd:  # in training, the readers invert such values and scale them to 8 bits
         raise CmkdError(f"{source} is a picture {odd}: save it as black at 0, in whole bytes, or predict cut-out files")
 
 
@@ -146,7 +146,7 @@ def _dtype(scene: DatasetReader) -> np.dtype[Any]:
     if _scaled(scene):
         return np.dtype(np.float32)
     found = np.result_type(*scene.dtypes)
-    return np.dtype(np.float32) if found == np.float64 else found  # as the readers of training
+    return np.dtype(np.float32) if found == np.float64 else found  # as in training
 
 
 def _scaled(scene: DatasetReader) -> bool:
@@ -154,7 +154,7 @@ def _scaled(scene: DatasetReader) -> bool:
 
 
 def _cache(scene: DatasetReader) -> int:
-    """Return the bytes of GDAL's cache that keep two rows of the scene's blocks, so that each is decoded once."""
+    """Return the bytes of GDAL's cache that hold two rows of the scene's blocks, so that each is decoded only once."""
     rows = max(height for height, _ in scene.block_shapes)
     sample = sum(np.dtype(name).itemsize for name in scene.dtypes)
     return int(max(64 * 2**20, 2 * (rows + BLOCK) * scene.width * sample))
@@ -266,7 +266,7 @@ def _strip(
 
 
 def _values(modality: Modality, scene: DatasetReader, window: object) -> NDArray[Any]:
-    """Return the values of a window as the readers of training do, masked where they are invalid."""
+    """Return the values of a window as they are read in training, masked where they are invalid."""
     from rasterio.enums import MaskFlags
 
     tags = (
@@ -275,7 +275,7 @@ def _values(modality: Modality, scene: DatasetReader, window: object) -> NDArray
         else ValueTags()
     )
     stated: Any = modality.file_nodata
-    # GDAL calls the fourth of four bands alpha, which may be near infrared, dark over water
+    # GDAL takes the fourth of four bands for alpha, but it may be near infrared, which is dark over water
     alpha = any(MaskFlags.alpha in flags for flags in scene.mask_flag_enums)
     if stated is None and not alpha:
         read = scene.read(window=window, masked=True)

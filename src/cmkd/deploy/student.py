@@ -1,4 +1,4 @@
-"""A student in use: samples of the poor modality in, calibrated predictions out. An ONNX file needs no torch."""
+"""Use a trained student: samples of the poor modality in, calibrated predictions out. An ONNX file needs no torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STUDENT = "student.safetensors"
 
 @dataclass(frozen=True)
 class _Said:
-    """Schema of what a model's file says, as far as a student needs it."""
+    """Schema of the metadata in a model's file that a student needs."""
 
     modality: Modality
     classes: tuple[str, ...]
@@ -43,11 +43,12 @@ class Student:
     """A trained classifier of one modality, ready for use; `load_student` makes one.
 
     Args:
-        modality: what it sees.
+        modality: modality of the samples.
         classes: names of the classes, in the order of the logits.
-        calibration: of its probabilities.
-        about: what its file says of it.
-        logits: from samples ``(n, *modality.shape)`` of the modality's dtype to logits ``(n, classes)``, float32.
+        calibration: calibration of the probabilities.
+        about: metadata of the model's file.
+        logits: function from samples ``(n, *modality.shape)`` in the modality's dtype to float32 logits
+            ``(n, classes)``.
     """
 
     modality: Modality
@@ -58,10 +59,10 @@ class Student:
 
     @classmethod
     def of(cls, about: Mapping[str, Any], logits: Callable[[NDArray[Any]], NDArray[np.float32]]) -> Student:
-        """Make one from what a model's file says and a function that computes its logits.
+        """Create a student from the metadata of a model's file and a function that computes its logits.
 
         Raises:
-            CmkdError: a part of it is missing or of another type.
+            CmkdError: if a part of the metadata is missing or has another type.
         """
         said = build(_Said, about, others=True)
         if len(said.calibration.thresholds) not in (0, len(said.classes)):
@@ -80,15 +81,15 @@ class Student:
         Args:
             inputs: a file, an array of one sample or of several ``(n, *modality.shape)``, or a list of files and
                 arrays. Images of other sizes are resized. Series of another length are cut or padded, with a
-                warning. Everything else has to be what the student was trained on. Invalid values (NaN, masked, nodata
+                warning. Everything else must be as in the training data. Invalid values (NaN, masked, nodata
                 of a GeoTIFF, or the nodata value that was stated for training) are filled with the modality's mean.
             batch_size: samples classified at a time.
 
         Returns:
-            One row a sample, with the columns of `columns`.
+            One row per sample, with the columns that `columns` describes.
 
         Raises:
-            CmkdError: a file or an array that is no sample of the modality.
+            CmkdError: if a file or an array is not a sample of the modality, or `batch_size` is less than 1.
         """
         import pandas as pd
 
@@ -113,11 +114,11 @@ class Student:
 
         Args:
             one: the file or the array.
-            reading: what is stated of its nodata value and, for a file, of its channels; by default, what was in
-                training. A stated kind or unit must be that of the modality.
+            reading: stated nodata value and, for a file, channels; by default as in training. A stated kind or unit
+                must match the modality.
 
         Raises:
-            CmkdError: it is none, and why.
+            CmkdError: if it is not a sample of the modality; the message says why.
         """
         said = reading or Reading()
         where = one if isinstance(one, Path | str) else "the array"
@@ -129,11 +130,11 @@ class Student:
         return sample_of_array(there, np.asanyarray(one))
 
     def columns(self, names: Sequence[str], probabilities: NDArray[Any]) -> dict[str, list[Any]]:
-        """Return the columns of a table of predictions, one entry a sample.
+        """Return the columns of a table of predictions, one entry per sample.
 
         Args:
-            names: of the samples.
-            probabilities: ``(n, classes)``.
+            names: names of the samples.
+            probabilities: calibrated probabilities ``(n, classes)``.
 
         Returns:
             ``input``; ``class``, the most probable one; its ``probability``; ``entropy`` of the probabilities in nats;
@@ -162,7 +163,7 @@ class Student:
 
     def _samples(self, batch: Sequence[Any], start: int, count: int) -> Iterator[NDArray[Any]]:
         for place, one in enumerate(batch, start):
-            with numbered(place, 1 if isinstance(one, Path | str) else count):  # a file is named
+            with numbered(place, 1 if isinstance(one, Path | str) else count):  # errors already name a file
                 yield self.sample(one)
 
     def _none(self) -> NDArray[np.float64]:
@@ -177,12 +178,12 @@ def load_student(
     Args:
         path: a run's folder, which stands for the student that the run recommends; a ``.safetensors`` file of a model;
             or an ``.onnx`` file of ``cmkd export``, which needs onnxruntime and no torch.
-        device: where it computes: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ...
-        module: for weights of an own module, as for `cmkd.load_model`.
+        device: device of the model: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ...
+        module: the user's own network, if the model is one, as for `cmkd.load_model`.
         threads: CPU threads of one prediction; by default as many as torch or onnxruntime choose.
 
     Raises:
-        CmkdError: there is no such file, it is damaged or holds something else, or the device is not there.
+        CmkdError: if there is no such file, it is damaged or holds something else, or the device is not available.
 
     Example:
         >>> student = load_student("runs/digits")  # doctest: +SKIP
@@ -204,10 +205,10 @@ def load_student(
 
 
 def model_file(path: Path | str) -> Path:
-    """Return the model's file that a path stands for: of a run's folder, the student that the run recommends.
+    """Return the model's file at a path; for a run's folder, the file of the student that the run recommends.
 
     Raises:
-        CmkdError: a folder without one, or with one that the run no longer recommends.
+        CmkdError: if a folder holds no student, or one that the run no longer recommends.
     """
     place = Path(path)
     if not place.is_dir():
@@ -221,7 +222,7 @@ def model_file(path: Path | str) -> Path:
 
 
 def _check_recommended(run: Path) -> None:
-    """Raise if a run was continued and recommends another student than its file holds."""
+    """Raise if a run was continued and now recommends a student other than the one in its file."""
     from cmkd.evaluation.results import superseded
 
     about, results = (run / STUDENT).with_suffix(".json"), run / RESULTS
@@ -252,8 +253,8 @@ def _load_torch(
     model, about = load_model(path, module=module)
     try:
         there = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        torch.zeros(1, device=there).item()  # some devices have a name and hold no values
-    except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for one that is not there
+        torch.zeros(1, device=there).item()  # some devices can be named but hold no values
+    except (RuntimeError, AssertionError) as error:  # torch raises them for unknown and missing devices
         raise CmkdError(f"device '{device}' is not available ({str(error).splitlines()[0][:80]}): use cpu") from error
     return about, partial(_torch_logits, model.to(there), there, threads)  # a partial, which can be pickled
 
@@ -264,7 +265,7 @@ def _torch_logits(
     import torch
 
     if threads is not None:
-        torch.set_num_threads(threads)  # each thread of a program that calls has a number of its own
+        torch.set_num_threads(threads)  # the setting is separate for each calling thread
     with torch.inference_mode():
         found: NDArray[np.float32] = model(torch.from_numpy(samples).to(device)).logits.float().cpu().numpy()
         return found

@@ -1,4 +1,4 @@
-"""Tables of predictions, written as they come: CSV, Parquet or JSON lines; whole at the end or not at all."""
+"""Write tables of predictions batch by batch as CSV, Parquet or JSON lines; a file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import pyarrow
 
 Write = Callable[[Mapping[str, Sequence[Any]]], None]
-"""Called with the columns of the next rows; the names are those of the first call."""
+"""Function that appends rows, given as columns; every call must have the same column names."""
 FORMATS = (".csv", ".parquet", ".jsonl")
 
 
 def check_format(out: Path | None) -> None:
-    """Raise `CmkdError` for a file whose suffix names no format; None is standard output, as CSV."""
+    """Raise `CmkdError` if the suffix of a file is not in `FORMATS`; None stands for CSV on standard output."""
     if out is not None and out.suffix.lower() not in FORMATS:
         raise CmkdError(f"'{out}' has an unsupported file type; supported: {', '.join(FORMATS)}, and .tif with --tile")
 
@@ -32,11 +32,12 @@ def check_format(out: Path | None) -> None:
 def table(out: Path | None) -> Iterator[Write]:
     """Yield a function that appends rows to a table, which appears at `out` when the block succeeds.
 
-    In CSV, numbers have six digits, and a text that a spreadsheet would run as a formula gets an apostrophe before it,
-    with a warning, since ids are joined; Parquet and JSON lines hold every text as it stands.
+    In CSV, numbers have six significant digits, and a text that a spreadsheet would run as a formula gets an apostrophe
+    before it. This gives a warning, because a changed id no longer joins with other tables. Parquet and JSON lines keep
+    every text unchanged.
 
     Args:
-        out: its suffix is one of `FORMATS`; None writes CSV to standard output.
+        out: file to write, with one of the suffixes in `FORMATS`; None writes CSV to standard output.
 
     Example:
         >>> with table(None) as write:
@@ -91,7 +92,7 @@ def _json_lines(file: IO[str]) -> Write:
 
 @contextmanager
 def _parquet(file: IO[bytes]) -> Iterator[Write]:
-    """Gather rows to groups of some size: a reader is slow on many small ones, and each adds to the footer."""
+    """Collect rows into large row groups: many small groups are slow to read, and each one adds to the footer."""
     import pyarrow
     from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of means, fractions, correlations and resampled statistics, and a test of two models."""
+"""Confidence intervals of means, fractions, correlations and resampled statistics, and a test for two models."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scipy import stats
 from cmkd.errors import CmkdError
 
 LEVEL = 0.95
-"""Probability that an interval covers the true value."""
+"""Confidence level: probability that an interval covers the true value."""
 TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 """Quantiles at the ends of a two-sided interval."""
 RESAMPLES = 2000
-"""Resamples of a bootstrap."""
+"""Default number of bootstrap resamples."""
 FEW_GROUPS = 10
-"""Fewer groups give intervals by `bootstrap` that are too narrow."""
+"""Number of groups below which the intervals of `bootstrap` are too narrow."""
 ROUNDED = 1e-6
-"""Largest difference between two accuracies that rounding may make, as stored ones are rounded."""
+"""Largest difference between two equal accuracies that rounding of stored values can cause."""
 _WEIGHTS = 2**22
-"""Largest number of weights that `bootstrap` holds at a time."""
+"""Largest number of weights that `bootstrap` keeps in memory at once."""
 Statistics = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]
-"""From weights of the pairs ``(resamples, n)`` to the named values ``(resamples, ...)`` of each resample."""
+"""Function from weights of the pairs ``(resamples, n)`` to named values ``(resamples, ...)``, one per resample."""
 
 
 def bootstrap(
@@ -35,23 +35,23 @@ def bootstrap(
     seed: int = 0,
     centered: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return statistics with the ends of their percentile bootstrap intervals, whole groups drawn with replacement.
+    """Return statistics with the ends of their percentile bootstrap intervals; whole groups are drawn with replacement.
 
-    Pairs of one group (a vessel, a person, a scene) are alike, so that pairs drawn one by one would give intervals
+    Pairs of one group (a vessel, a person, a scene) are similar, so drawing pairs individually would give intervals
     that are too narrow (Field and Welsh 2007, "Bootstrapping clustered data"). With few groups, see `FEW_GROUPS`, the
-    intervals are still somewhat too narrow. Pairs of a single group are drawn one by one: nothing else is left.
-    Resamples in which a statistic has no value are left out.
+    intervals are still somewhat too narrow. If there is a single group, its pairs are drawn individually. Resamples in
+    which a statistic has no value are left out.
 
     Args:
-        statistics: of the weights, which say how often a resample holds each pair.
-        groups: ``(n,)`` names; pairs of one name are drawn together.
+        statistics: function of the weights, which are the number of times that a resample contains each pair.
+        groups: ``(n,)`` group names; pairs of the same group are drawn together.
         resamples: number of resamples.
-        seed: of the draws.
-        centered: shift the resampled values until their mean is the value on the pairs themselves, for statistics
+        seed: random seed of the draws.
+        centered: shift the resampled values so that their mean equals the value on the original pairs, for statistics
             that repeated pairs bias, such as a rank.
 
     Returns:
-        Each statistic ``(3, ...)``: its value on the pairs themselves, and the lower and upper end of its interval.
+        Each statistic as ``(3, ...)``: its value on the original pairs, and the lower and upper end of its interval.
 
     Example:
         >>> right = np.array([1.0, 1.0, 0.0, 1.0])
@@ -80,7 +80,7 @@ def bootstrap(
 
 
 def _quantiles(values: NDArray[np.float64], at: Sequence[float]) -> NDArray[np.float64]:
-    """Return quantiles over the first axis without NaN; NaN where there is nothing else."""
+    """Return quantiles over the first axis, ignoring NaN; NaN if all values are NaN."""
     known = ~np.isnan(values).all(0)
     found: NDArray[np.float64] = np.full((len(at), *values.shape[1:]), np.nan)
     found[:, known] = np.nanquantile(values[:, known], at, axis=0)
@@ -100,13 +100,13 @@ def fraction_interval(hits: int, of: int) -> tuple[float, float]:
 
 
 def unless_certain(estimate: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
-    """Return the estimate of a fraction, with Wilson's interval where it is 0 or 1 in every resample of `bootstrap`.
+    """Return the estimate of a fraction, with Wilson's interval if it is 0 or 1 in every resample of `bootstrap`.
 
-    Resamples of pairs that are all right are all right as well, which does not make new pairs certain.
+    If all pairs are correct, so are all resamples, but new pairs may still be wrong.
 
     Args:
-        estimate: ``(3,)`` value, lower and upper end, as from `bootstrap`.
-        trials: number of what was drawn: groups, or pairs where there are none.
+        estimate: ``(3,)`` value, lower and upper end, as returned by `bootstrap`.
+        trials: number of units drawn: groups, or pairs if there are no groups.
 
     Example:
         >>> unless_certain(np.array([1.0, 1.0, 1.0]), 10).round(3).tolist()
@@ -121,18 +121,19 @@ def unless_certain(estimate: NDArray[np.float64], trials: int) -> NDArray[np.flo
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float | int]:
-    """Test whether two models are right equally often on the same pairs: the exact form of McNemar's test.
+    """Test whether two models are correct equally often on the same pairs: the exact form of McNemar's test.
 
-    Only pairs on which one model alone is right tell them apart. Under the hypothesis each model is right on half of
-    them: a two-sided binomial test (McNemar 1947, "Note on the sampling error of the difference between correlated
-    proportions or percentages"; Dietterich 1998 for classifiers). It takes the pairs to be independent.
+    Only the pairs on which exactly one model is correct distinguish the models. Under the null hypothesis each model is
+    correct on half of them, which gives a two-sided binomial test (McNemar 1947, "Note on the sampling error of the
+    difference between correlated proportions or percentages"; Dietterich 1998 for classifiers). The pairs are assumed
+    to be independent.
 
     Args:
-        first: ``(n,)`` where the first model is right.
-        second: ``(n,)`` where the second one is.
+        first: ``(n,)`` whether the first model is correct on each pair.
+        second: ``(n,)`` whether the second model is correct on each pair.
 
     Returns:
-        ``first_only`` and ``second_only``, the numbers of pairs on which one alone is right, and ``p_value``.
+        ``first_only`` and ``second_only``, the numbers of pairs on which only that model is correct, and ``p_value``.
 
     Example:
         >>> mcnemar(np.array([True] * 6 + [False]), np.array([False] * 6 + [False]))
@@ -151,8 +152,9 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
         values: the independent values.
 
     Returns:
-        Its ends; None for fewer than two values, or differences of accuracies that are equal up to rounding: two of few
-        hundred test pairs often are, by chance, and their spread says nothing.
+        The ends of the interval; None for fewer than two values, or for values that are equal up to the rounding of
+        accuracies. Two differences on a few hundred test pairs are often equal by chance, so their spread means
+        nothing.
 
     Example:
         >>> low, high = interval([1.0, 2.0, 3.0])
@@ -160,7 +162,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
         (-0.484, 4.484)
     """
     array = np.asarray(values, dtype=float)
-    if len(array) < 2 or np.ptp(array) < 3 * ROUNDED:  # two differences have four rounded accuracies
+    if len(array) < 2 or np.ptp(array) < 3 * ROUNDED:  # two differences contain four rounded accuracies
         return None
     half = float(stats.t.ppf(TAILS[1], len(array) - 1)) * float(array.std(ddof=1)) / len(array) ** 0.5
     return (float(array.mean()) - half, float(array.mean()) + half)
@@ -170,16 +172,16 @@ def paired_interval(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tu
     """Return an interval for a mean difference of accuracies, over seeds and test groups at once.
 
     The mean varies with the seeds and with the choice of the test groups, so the variances of both are added, with
-    Satterthwaite's degrees of freedom (1946, "An approximate distribution of estimates of variance components"). What
-    the seeds owe to the test pairs is counted twice, so the interval is a little too wide. Student's over the seeds
-    alone is much too narrow where they differ on the same pairs.
+    Satterthwaite's degrees of freedom (1946, "An approximate distribution of estimates of variance components"). The
+    part of the seed variance that comes from the test pairs is counted twice, so the interval is slightly too wide.
+    Student's interval over the seeds alone is much too narrow, because all seeds are tested on the same pairs.
 
     Args:
-        differences: ``(seeds, groups)``, how many more pairs of each group the first model has right.
-        sizes: ``(groups,)`` pairs.
+        differences: ``(seeds, groups)`` correct answers of the first model minus those of the second.
+        sizes: ``(groups,)`` number of pairs.
 
     Returns:
-        Its ends; None for a single seed or group, or where the models have the same pairs right.
+        The ends of the interval; None for a single seed or group, or if the estimated variance is 0.
 
     Example:
         >>> low, high = paired_interval(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2]))
@@ -194,7 +196,7 @@ def paired_interval(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tu
 
 
 def paired_p_value(differences: NDArray[Any], sizes: NDArray[np.integer]) -> float | None:
-    """Return the p-value of the two-sided test that belongs to `paired_interval`, with its arguments; None as there.
+    """Return the p-value of the two-sided test that matches `paired_interval`; arguments and None as there.
 
     Example:
         >>> round(paired_p_value(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2])), 3)
@@ -207,7 +209,7 @@ def paired_p_value(differences: NDArray[Any], sizes: NDArray[np.integer]) -> flo
 
 
 def paired_error(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple[float, float, float] | None:
-    """Return a mean difference, its standard error and the degrees of freedom of the latter, as `paired_interval`.
+    """Return mean difference, standard error and degrees of freedom; arguments and None as for `paired_interval`.
 
     Example:
         >>> found = paired_error(np.array([[1, 0, 0, 1], [1, 0, 1, 1]]), np.array([2, 2, 2, 2]))
@@ -220,7 +222,7 @@ def paired_error(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple
     pairs = sizes.sum()
     each = differences.sum(1) / pairs
     mean = float(each.mean())
-    # of a ratio, since the number of pairs varies with the groups
+    # variance of a ratio, since the number of pairs varies between groups
     of_groups = groups / (groups - 1) * float(((differences.mean(0) - mean * sizes) ** 2).sum()) / pairs**2
     of_seeds = float(each.var(ddof=1)) / seeds
     if not of_groups + of_seeds:
@@ -230,14 +232,14 @@ def paired_error(differences: NDArray[Any], sizes: NDArray[np.integer]) -> tuple
 
 
 def in_points(mean: float, ends: Sequence[float] | None, *others: Sequence[float]) -> tuple[str, bool]:
-    """Write a difference of fractions in points, with the ends of its interval; and say whether 0 is excluded.
+    """Return a difference of fractions as text in points, with the ends of its interval, and whether 0 is excluded.
 
-    An end that rounds to zero keeps its sign, which says on which side of 0 it lies.
+    An end that rounds to zero keeps its sign, which shows on which side of 0 it lies.
 
     Args:
         mean: the difference.
-        ends: of the interval, None where there is none.
-        others: ends of more intervals of it, which must exclude 0 as well.
+        ends: ends of the interval; None if there is no interval.
+        others: ends of further intervals of the difference, which must exclude 0 as well.
 
     Example:
         >>> in_points(0.015, (0.003, 0.027)), in_points(0.25, None)
@@ -264,13 +266,13 @@ def spearman(
     Args:
         x: ``(n,)``, three points or more.
         y: ``(n,)``.
-        groups: ``(n,)`` names; points of one name, such as students of one teacher, are drawn together. By default each
-            point is drawn by itself.
-        resamples: of the bootstrap; those in which x or y is constant are left out.
-        seed: of the resamples.
+        groups: ``(n,)`` group names; points of one group, such as students of one teacher, are drawn together. By
+            default each point is drawn individually.
+        resamples: number of bootstrap resamples; those in which x or y is constant are left out.
+        seed: random seed of the resamples.
 
     Returns:
-        The correlation, and the interval's lower and upper end; NaN where x or y is constant.
+        The correlation, and the lower and upper end of its interval; NaN if x or y is constant.
 
     Example:
         >>> spearman(np.arange(6.0), np.arange(6.0) ** 3)
@@ -278,7 +280,7 @@ def spearman(
     """
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
         raise CmkdError(f"expected two lists of at least three points, got shapes {x.shape} and {y.shape}")
-    # how much a point adds to the rank of another: all below it, half of those equal to it
+    # contribution of each point to the rank of another: 1 if it is below, 0.5 if it is equal
     below = [(v[:, None] < v) + 0.5 * (v[:, None] == v) for v in (x, y)]
 
     def correlation(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""The files that a run writes about its models, as they are read again: checked, since they may have been edited."""
+"""Read and check the result files of a run's models, since users may have edited them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmkd.evaluation.scores import group_numbers
 from cmkd.io import parquet_file
 
 AGAIN = "restore the file, or remove the folder of its run and repeat the command"
-"""What to do about a damaged file of a run."""
+"""Advice in messages about a damaged file of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class _SubsetScore:
 
 @dataclass(frozen=True, kw_only=True)
 class _ModelScore:
-    """Schema of ``result.json``: a teacher, or a student of a trial, which is not tested."""
+    """Schema of the ``result.json`` of a teacher, or of a student in a tuning trial, which is not tested."""
 
     modality: str = ""
     seed: int | None = None
@@ -49,7 +49,7 @@ class _ModelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class _StudentScore(_ModelScore):
-    """Schema of a student in ``results.json``; without `field()`, the default of the base class would hold."""
+    """Schema of a student in ``results.json``; `field()` removes the defaults of the base class."""
 
     seed: int = field()
     method: str = field()
@@ -66,7 +66,7 @@ class _StudentScore(_ModelScore):
 
 @dataclass(frozen=True, kw_only=True)
 class _TeacherScore(_ModelScore):
-    """Schema of the teacher in ``results.json``; if a file of outputs is the teacher, its accuracy may be unknown."""
+    """Schema of the teacher in ``results.json``; the accuracy of a teacher from an outputs file may be unknown."""
 
     test_accuracy: float | None = field()
 
@@ -80,14 +80,14 @@ class _RecommendedScore(_StudentScore):
 
 @dataclass(frozen=True, kw_only=True)
 class _RankedScore(_RecommendedScore):
-    """Schema of a student's ``result.json``, by which one is recommended."""
+    """Schema of a student's ``result.json``, with the scores that decide the recommendation."""
 
     validation_log_loss: float = field()
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """Schema of the labels that a role sees."""
+    """Schema of the numbers of labels visible to teacher or student."""
 
     visible: int | None
     all: int | None
@@ -97,7 +97,7 @@ class _Labels:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Schema of the number of pairs by split; of validation and test, those that a student was measured on."""
+    """Schema of the numbers of pairs by split; for validation and test, the pairs used to evaluate students."""
 
     train: int
     validation: int
@@ -106,7 +106,7 @@ class _Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class _Data:
-    """Schema of what ``results.json`` says of the data."""
+    """Schema of the data in ``results.json``."""
 
     name: str
     classes: tuple[str, ...]
@@ -159,33 +159,33 @@ def read_results(path: Path) -> dict[str, Any]:
     """Read the ``results.json`` of a run.
 
     Raises:
-        CmkdError: it is missing or damaged; the line names the file and the key.
+        CmkdError: the file is missing or damaged; the message names the file and the key.
     """
     return _checked(_Results, path)
 
 
 def superseded(student: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
-    """Say whether a run recommends another student by now: it was continued, and has not ended yet.
+    """Return whether a run now recommends another student: it was continued and has not finished yet.
 
     Args:
-        student: what ``student.json`` of the run holds.
-        results: what its ``results.json`` holds.
+        student: content of the run's ``student.json``.
+        results: content of the run's ``results.json``.
 
     Example:
         >>> superseded({"method": "kd", "seed": 0}, {"recommended": {"method": "kd", "seed": 3}})
         True
     """
     chosen = results.get("recommended")
-    if not isinstance(chosen, Mapping) or student.get("method") is None:  # of an older version
+    if not isinstance(chosen, Mapping) or student.get("method") is None:  # from an older version
         return False
     return any(student.get(key) != chosen.get(key) for key in ("method", "seed"))
 
 
 def read_result(path: Path, *, student: bool = False) -> dict[str, Any]:
-    """Read the ``result.json`` of a model; a tested student's, which has more, if `student` is set.
+    """Read the ``result.json`` of a model; with `student`, require the fields that a tested student has.
 
     Raises:
-        CmkdError: it is missing or damaged; the line names the file and the key.
+        CmkdError: the file is missing or damaged; the message names the file and the key.
     """
     return _checked(_RankedScore if student else _ModelScore, path)
 
@@ -197,14 +197,14 @@ def _checked(schema: type[object], path: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read the ``history.csv`` of a training, which has to have these columns of numbers.
+    """Read the ``history.csv`` of a training, which must have these numeric columns.
 
     Raises:
-        CmkdError: it is missing or damaged.
+        CmkdError: the file is missing or damaged.
     """
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+    except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
         raise _unreadable(path, error) from error
     _check_numbers(table, ("epoch", *columns), path)
     if table["epoch"].duplicated().any():
@@ -213,15 +213,15 @@ def read_history(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.DataFrame:
-    """Read the predictions of a model on a split, as `cmkd.evaluation.prediction_table` makes them.
+    """Read the predictions of a model on a split, in the form of `cmkd.evaluation.prediction_table`.
 
     Args:
-        path: the file.
-        classes: their number.
-        logits: whether the logits are needed too.
+        path: the Parquet file.
+        classes: number of classes.
+        logits: whether the logits must be in the file.
 
     Raises:
-        CmkdError: it is missing or damaged.
+        CmkdError: the file is missing or damaged.
     """
     import pyarrow as pa
 
@@ -241,26 +241,26 @@ def read_predictions(path: Path, classes: int, *, logits: bool = False) -> pd.Da
 
 
 Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""The right answers of each test group, and its pairs."""
+"""Numbers of correct answers and of pairs in each test group."""
 
 
 def right_answers(path: Path, classes: int, *, split_one: bool = True) -> Answers:
-    """Count the right answers of a model in each test group, in the order of their names.
+    """Count the correct answers of a model in each test group, in the order of the groups' names.
 
     Args:
-        path: of its predictions.
-        classes: their number.
-        split_one: take pairs of a single group by themselves, as `cmkd.evaluation.bootstrap` does.
+        path: file of the model's predictions.
+        classes: number of classes.
+        split_one: if there is a single group, treat each pair as a group, as `cmkd.evaluation.bootstrap` does.
 
     Raises:
-        CmkdError: as `read_predictions`.
+        CmkdError: the file is missing or damaged (see `read_predictions`).
     """
     return _right_answers(path, path.stat().st_mtime_ns if path.exists() else 0, classes, split_one)
 
 
 @cache
 def _right_answers(path: Path, changed: int, classes: int, split_one: bool) -> Answers:
-    """Count once for each file, since a run or suite is summarized after each of its trainings."""
+    """Count once per file, since a run or suite is summarized again after each training."""
     table = read_predictions(path, classes)
     groups = group_numbers(table)
     if split_one and not groups.any():
@@ -272,9 +272,9 @@ def _right_answers(path: Path, changed: int, classes: int, split_one: bool) -> A
 def students_answers(
     folder: Path, students: Sequence[Mapping[str, Any]], classes: int
 ) -> dict[tuple[str, int], Answers]:
-    """Return the right answers of the students of a run whose predictions are there, by method and seed.
+    """Return the correct answers of a run's students by method and seed, for students with a file of predictions.
 
-    A single test group stays one, since its pairs say nothing about other groups.
+    A single test group is not split into pairs, since its pairs give no information about other groups.
     """
     places = {(one["method"], one["seed"]): (folder / one["checkpoint"]).with_name(TEST) for one in students}
     return {

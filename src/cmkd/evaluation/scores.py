@@ -1,4 +1,4 @@
-"""Scores of predictions against labels; with weights, those of many resamples of a bootstrap at once."""
+"""Scores of predictions against labels; with weights, for many bootstrap resamples at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scores(logits: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
 
 
 def weighted_scores(logits: NDArray[Any], target: NDArray[Any], weights: Values) -> dict[str, Values]:
-    """Return `scores` ``(resamples,)`` for each row of weights ``(resamples, n)`` of the pairs."""
+    """Return `scores` as arrays ``(resamples,)``, one value for each row of pair weights ``(resamples, n)``."""
     by_class = class_scores(logits, target, weights)
     with np.errstate(invalid="ignore"):
         means = [
@@ -50,16 +50,16 @@ def weighted_scores(logits: NDArray[Any], target: NDArray[Any], weights: Values)
 
 
 def class_scores(logits: NDArray[Any], target: NDArray[Any], weights: Values) -> dict[str, Values]:
-    """Measure each class.
+    """Measure precision, recall and F1 of each class.
 
     Args:
         logits: ``(n, classes)``.
         target: ``(n,)`` true classes.
-        weights: ``(resamples, n)`` of the pairs.
+        weights: ``(resamples, n)`` weights of the pairs.
 
     Returns:
-        ``precision``, ``recall`` and ``f1`` ``(resamples, classes)``; NaN for a class that is not there, and for the
-        precision of one that is never predicted.
+        ``precision``, ``recall`` and ``f1`` ``(resamples, classes)``. Recall and F1 are NaN for a class that does not
+        occur, and precision for a class that is never predicted.
 
     Example:
         >>> found = class_scores(np.array([[2.0, 0.0], [2.0, 0.0]]), np.array([0, 1]), np.ones((1, 2)))
@@ -85,16 +85,16 @@ def log_losses(logits: NDArray[Any], target: NDArray[Any]) -> Values:
 def auroc(probabilities: NDArray[Any], target: NDArray[Any], weights: Values) -> Values:
     """Return the area under the ROC curve, one class against the rest, averaged over the classes that occur.
 
-    It is the probability that a pair of the class gets a higher probability of it than another pair, ties counted half
-    (Hanley and McNeil 1982).
+    For one class, it is the probability that a random pair of the class gets a higher score for the class than a random
+    other pair; ties count half (Hanley and McNeil 1982).
 
     Args:
         probabilities: ``(n, classes)``.
         target: ``(n,)`` true classes.
-        weights: ``(resamples, n)`` of the pairs.
+        weights: ``(resamples, n)`` weights of the pairs.
 
     Returns:
-        ``(resamples,)``; NaN where a resample has one class alone.
+        ``(resamples,)``; NaN if a resample contains only one class.
 
     Example:
         >>> probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])
@@ -106,10 +106,10 @@ def auroc(probabilities: NDArray[Any], target: NDArray[Any], weights: Values) ->
 
 
 def _area(score: NDArray[Any], own: NDArray[np.bool_], weights: Values) -> Values:
-    """Return the area of one class ``(resamples,)``, sorted once for all of them; weights are ``(n, resamples)``."""
+    """Return the area of one class ``(resamples,)``, sorting once for all resamples; weights are ``(n, resamples)``."""
     mine, others = np.flatnonzero(own), np.flatnonzero(~own)
     levels, level = np.unique(score[mine], return_inverse=True)
-    # one half of each other pair is below its own level, the other half is not if the two are equal
+    # each other pair counts half for levels from its score on, and half for higher levels alone: a tie counts half
     places = np.concatenate([np.searchsorted(levels, score[others], side) for side in ("left", "right")])
     below = np.cumsum(_sums(0.5, places, np.tile(others, 2), (len(levels) + 1, len(own)), weights), axis=0)
     at_level = _sums(1.0, level, mine, (len(levels), len(own)), weights)
@@ -121,13 +121,13 @@ def _area(score: NDArray[Any], own: NDArray[np.bool_], weights: Values) -> Value
 def _sums(
     values: float | NDArray[Any], places: NDArray[Any], pairs: NDArray[Any], shape: tuple[int, int], weights: Values
 ) -> Values:
-    """Return the weighted sum ``(shape[0], resamples)`` of the values at each place; weights are ``(n, resamples)``."""
+    """Return weighted sums ``(shape[0], resamples)`` of the values at each place; weights are ``(n, resamples)``."""
     table = sparse.csr_array((np.broadcast_to(values, len(pairs)).astype(np.float64), (places, pairs)), shape=shape)
     return np.asarray(table @ weights)
 
 
 def _mean(by_class: Values) -> Values:
-    """Return the mean ``(resamples,)`` over classes, those without a value left out."""
+    """Return the mean ``(resamples,)`` over classes, ignoring NaN."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         found: Values = np.nanmean(by_class, axis=1)
@@ -137,7 +137,7 @@ def _mean(by_class: Values) -> Values:
 def prediction_table(pack: Pack, rows: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
     """Return one row per pair: ``id``, ``group``, ``target``, ``predicted``, and the logits from ``logit_0`` on.
 
-    The group of a pair without one is empty.
+    The group is empty for a pair without a group.
     """
     chosen = pack.index.iloc[rows]
     columns = {"id": chosen["id"], "group": chosen["group"], "target": chosen["label"]}
@@ -147,16 +147,16 @@ def prediction_table(pack: Pack, rows: np.ndarray, logits: np.ndarray) -> pd.Dat
 
 
 def group_numbers(table: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the number of each pair's group, in the order of their names; a pair without one is a group by itself.
+    """Return each pair's group number, in the order of the groups' names; a pair without a group is its own group.
 
     Args:
-        table: with the columns ``id`` and ``group``, which is empty for none.
+        table: table with the columns ``id`` and ``group``; an empty ``group`` means none.
 
     Example:
         >>> group_numbers(pd.DataFrame({"id": ["1", "2", "3", "4"], "group": ["2", "", "2", ""]})).tolist()
         [0, 1, 0, 2]
     """
     ids, groups = (table[name].to_numpy(dtype=str) for name in ("id", "group"))
-    alone = groups == ""  # its id may be the name of a group
+    alone = groups == ""  # an id may equal the name of a group
     named = pd.DataFrame({"name": np.where(alone, ids, groups), "alone": alone})
     return np.asarray(named.groupby(["name", "alone"]).ngroup(), dtype=np.int64)

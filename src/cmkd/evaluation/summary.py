@@ -1,4 +1,4 @@
-"""The table of a run: test accuracies by method, with gains over the student alone."""
+"""The summary table of a run: test accuracies by method, with gains over the student alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmkd.evaluation.intervals import interval, paired_interval
 from cmkd.evaluation.results import Answers
 
 ONE_GROUP = "test pairs of one group: too few to say which is better"
-"""What is said of a gain whose test pairs are all of one group."""
+"""Note for a gain whose test pairs all belong to one group."""
 
 
 def summarize(
@@ -23,20 +23,20 @@ def summarize(
 
     Args:
         students: dictionaries with ``method``, ``seed`` and ``test_accuracy``, and ``sees_all_labels`` for a control
-            that sees the labels which are hidden from the others.
-        teacher: test accuracy of the teacher, where it is known.
-        answers: of students by method and seed, as `cmkd.evaluation.results.students_answers` returns them.
+            that sees the labels hidden from the others.
+        teacher: test accuracy of the teacher, if known.
+        answers: correct answers of students by method and seed, from `cmkd.evaluation.results.students_answers`.
 
     Returns:
-        For each method ``method``, ``n``, ``mean`` and ``sd`` of the accuracies. Where students of ``none`` share seeds
-        with it, also the mean ``gain`` over them, the number of shared seeds ``gain_n`` and its 95 % interval
-        ``gain_interval``, or None; two such students start from the same weights, and see the pairs in the same order
-        where they use the same ones (pairs without a label serve methods with a teacher alone). The interval is
-        `paired_interval` over what ``gain_covers`` names, ``seeds`` and ``test pairs``; without the answers it is
-        Student's over ``seeds`` alone. Where all test pairs are of one group, there is none, and the row has
-        ``one_group``.
-        Where the teacher is better than these students of ``none`` by half a point, also ``gap_closed``, the gain as a
-        fraction of that distance. A control that sees all labels has ``sees_all_labels`` and no gain.
+        For each method, ``method`` and the ``n``, ``mean`` and ``sd`` of its accuracies. If it shares seeds with
+        students of ``none``, also the mean ``gain`` over them, the number of shared seeds ``gain_n``, and the 95 %
+        interval ``gain_interval``, or None. Students of the same seed start from the same weights, and see the pairs in
+        the same order if they use the same pairs (only methods with a teacher use unlabeled pairs). The interval is
+        `paired_interval` over seeds and test pairs, or, without the answers, Student's over the seeds alone;
+        ``gain_covers`` says which (``seeds``, ``test pairs``). If all test pairs belong to one group, there is no
+        interval, and the row has ``one_group``. If the teacher is better than these students of ``none`` by more than
+        half a point, the row also has ``gap_closed``, the gain as a fraction of that gap. A control that sees all
+        labels has ``sees_all_labels`` and no gain.
     """
     by_method: dict[str, dict[int, float]] = {}
     for student in students:
@@ -55,7 +55,7 @@ def summarize(
             row |= {"gain": float(np.mean(gains)), "gain_n": len(gains)}
             pairs = [(answers or {}).get((name, seed)) for name in (method, "none") for seed in shared]
             known = [one for one in pairs if one is not None]
-            # other sizes are those of an edited file
+            # group sizes differ only if a file was edited
             paired = len(known) == len(pairs) and all(np.array_equal(one[1], known[0][1]) for one in known)
             if known and len(known[0][1]) == 1:
                 row["one_group"], ends = True, None
@@ -64,7 +64,7 @@ def summarize(
                 ends = paired_interval(right[: len(shared)] - right[len(shared) :], sizes)
             else:
                 ends = interval(gains)
-            row["gain_interval"] = None if ends is None else list(ends)  # as it is read back
+            row["gain_interval"] = None if ends is None else list(ends)  # a list, as read back from JSON
             row["gain_covers"] = ["seeds", "test pairs"] if paired else ["seeds"]
             gap = 0.0 if teacher is None else teacher - float(np.mean([alone[seed] for seed in shared]))
             if gap > 0.005:
@@ -74,7 +74,7 @@ def summarize(
 
 
 def covered(row: Mapping[str, Any]) -> str:
-    """Say what the interval of a gain covers.
+    """Describe what the interval of a gain covers.
 
     Example:
         >>> covered({"gain_n": 3, "gain_covers": ["seeds", "test pairs"]})
@@ -85,13 +85,13 @@ def covered(row: Mapping[str, Any]) -> str:
 
 
 def by_subset(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Average the test accuracies of students that see several modalities, by method and subset.
+    """Average the test accuracies of students with several modalities, by method and subset of modalities.
 
     Args:
-        students: as for `summarize`; those that see several have ``subsets``.
+        students: dictionaries as for `summarize`; students with several modalities also have ``subsets``.
 
     Returns:
-        For each method ``method``, ``n``, and ``mean``: the subset's name -> the mean accuracy with it.
+        For each method ``method``, ``n``, and ``mean``: name of the subset -> mean accuracy with this subset.
 
     Example:
         >>> rows = [{"method": "kd", "subsets": {"radar": {"test_accuracy": a}}} for a in (0.5, 0.75)]

@@ -1,8 +1,8 @@
-"""How many students train at the same time, and with how many CPU threads each.
+"""Number of students that train at the same time, and number of CPU threads of each.
 
-With one thread a training gives the same bits on every number of cores, and one process a core is the fastest way to
-train several small models. So small models train with one thread unless another number is asked for, whether or not
-there are others beside them. A large model trains alone on all cores unless `RunConfig.jobs` says otherwise.
+With one thread, a training gives bit-identical results on any number of cores, and one process per core is the fastest
+way to train several small models. So small models train with one thread unless another number is given, even if only
+one of them trains. Large models train one at a time on all cores unless `RunConfig.jobs` is set.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from cmkd.processes import free_memory, usable_cores
 from cmkd.training.schedule import epoch_steps
 
 SMALL_OPERATIONS = 100_000_000
-"""Multiply-adds on one pair up to which a model is small: the encoders of this package on images of up to 128 pixels a
-side; a ResNet-18 on images of 64 pixels is large."""
+"""Multiply-adds per pair up to which a model counts as small. The encoders of cmkd on images of up to 128 pixels per
+side are small; a ResNet-18 on images of 64 pixels is large."""
 SHORT_STEPS = 1000
-"""Steps of all students together below which they train in this process: starting another one, which imports torch and
+"""Total steps of all students below which they train in this process: starting another process, which imports torch and
 Lightning, takes about as long as 500 steps of a small model."""
 PROCESS_BYTES = 2**30
-"""Least memory that a further process is counted with."""
+"""Smallest memory in bytes assumed for each further process."""
 
 
 def threads(run: ResolvedRun, jobs: int) -> int | None:
-    """Return the number of CPU threads of each training; None for what torch chooses."""
+    """Return the number of CPU threads of each training; None for torch's own choice."""
     config = run.config
     if config.trainer.threads is not None:
         return config.trainer.threads
-    if config.trainer.devices > 1:  # each of its processes follows its own rules
+    if config.trainer.devices > 1:  # a training on several devices sets its own threads
         return None
     if on_cpu(config.trainer) and run.operations <= SMALL_OPERATIONS:
         return 1
@@ -40,11 +40,11 @@ def jobs(run: ResolvedRun, students: int, *, callbacks: bool = False) -> int:
 
     Args:
         run: the resolved run.
-        students: number of those to be trained.
-        callbacks: whether there are extra callbacks: what copies of them learn in other processes would be lost.
+        students: number of students to train.
+        callbacks: whether there are extra callbacks; the state of their copies in other processes would be lost.
 
     Raises:
-        CmkdError: several were asked for, where one training has several processes.
+        CmkdError: `jobs` is set above 1, but each training already has several processes.
     """
     config = run.config
     several = config.trainer.devices * config.trainer.num_nodes > 1
@@ -66,7 +66,7 @@ def _steps(run: ResolvedRun) -> int:
 
 
 def _own_memory() -> int:
-    """Return the bytes of this process that it shares with no other, such as a mapped pack; 0 if unknown."""
+    """Return the private memory of this process in bytes, without mapped files such as a pack; 0 if unknown."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
             fields = dict(line.split(":", 1) for line in file)

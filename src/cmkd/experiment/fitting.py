@@ -1,4 +1,4 @@
-"""Training and evaluating one model of a run."""
+"""Train and evaluate one model of a run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitting:
-    """Trains models as a run asks for, and evaluates them.
+    """Trains and evaluates models with the settings of a run.
 
     Args:
         run: the resolved run.
         callbacks: extra Lightning callbacks of every training.
-        logger: makes the Lightning logger of a training.
+        logger: function that makes the Lightning logger of a training.
     """
 
     run: ResolvedRun
@@ -45,8 +45,8 @@ class Fitting:
 
         Args:
             job: the training.
-            about: what else ``result.json`` says.
-            tell: is told where the training is.
+            about: further entries of ``result.json``.
+            tell: callback for the progress of the training.
         """
         config = self.run.config
         settings = (config.optimizer, config.augmentation, config.trainer)
@@ -54,22 +54,22 @@ class Fitting:
             path = fit(job, *settings, callbacks=self.callbacks, logger=self.logger, tell=tell)
         finally:
             if job.answers is not None:
-                job.answers.close()  # a training leaves cycles of references, and the next student may need the room
+                job.answers.close()  # reference cycles delay its release, and the next student may need the memory
         last = read_history(job.folder / HISTORY, ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
-        if rank() == 0:  # the file may teach in other runs, which have nothing else to say it by
+        if rank() == 0:  # other runs may use the file as teacher, and read it only from there
             rewrite(path, path, {"converged": about["converged"]})
         model, _ = load_model(path, module=job.model.encoder)
         self.evaluate(job.folder, model, path, about | {"labels": job.labels})
 
     def evaluate(self, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
-        """Evaluate a model; ``result.json`` is written last, as it says done.
+        """Evaluate a model; ``result.json`` is written last, because it marks the model as finished.
 
         Args:
-            folder: receives it.
+            folder: folder of the model, which receives ``result.json``.
             model: the model.
-            path: its checkpoint.
-            about: what else ``result.json`` says.
+            path: checkpoint of the model.
+            about: further entries of ``result.json``.
         """
         if rank() == 0:
             score_model(self.run, folder, model, path, about)

@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what is done, and the results."""
+"""The folder of a run: its settings, finished models and results."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from cmkd.options import check
 from cmkd.provenance import commit, hardware, versions
 
 CONFIG = "config.yaml"
-"""The configuration with every default filled in."""
+"""File with the configuration, every default filled in."""
 BESIDE = (".log", ".out", ".err", ".txt", ".yaml", ".yml", ".sh")
-"""Endings of logs, configurations and batch scripts that may be in the folder before a run."""
+"""Suffixes of logs, configurations and batch scripts that may be in the folder before a run."""
 LONGEST_NAME = 120
-"""Characters of a method in the name of its folder."""
+"""Largest number of characters of a method's expression in the name of its folder."""
 SHOWN_CLASSES = 12
-"""Classes of which a sample pair is kept for the report."""
+"""Largest number of classes with a sample pair in the report."""
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """Schema of ``settings.json``; all else in it is compared with the settings of today."""
+    """Schema of ``settings.json``; its other entries are compared with the current settings."""
 
     method_options: Mapping[str, Mapping[str, Any]]
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class RunFolder:
 
     @property
     def first_teacher(self) -> Path:
-        """Folder of the teacher from whose predictions a self-trained one learns."""
+        """Folder of the first teacher, from whose predictions a self-trained teacher learns."""
         return self.teacher / "first"
 
     def folds(self, count: int) -> list[Path]:
@@ -97,13 +97,13 @@ class RunFolder:
 
     @contextmanager
     def held(self, *, leader: bool) -> Iterator[None]:
-        """Hold the folder while a run is at work; the lock goes with the process, however it ends.
+        """Lock the folder while a run is active; the lock is released when the process ends, however it ends.
 
         Args:
-            leader: whether this process is the first of those that train together; the others hold nothing.
+            leader: whether this process is the first of those that train together; the others take no lock.
 
         Raises:
-            CmkdError: it is a file or another folder with files in it, or another run is at work in it.
+            CmkdError: the path is a file, the folder holds files that are not of a run, or another run is active in it.
         """
         if leader:
             self._check_own()
@@ -115,13 +115,13 @@ class RunFolder:
             if not free:
                 raise CmkdError(f"another run is active in '{self.path}'; wait for it to end, or choose another --out")
             try:
-                self._remove_stale()  # of an earlier run
+                self._remove_stale()  # files of an earlier run
                 yield
             finally:
-                self._remove_stale()  # of this run's own processes
+                self._remove_stale()  # files of this run's own processes
 
     def _check_own(self) -> None:
-        """Refuse a folder of other things, such as data, which the files of a run would become part of."""
+        """Raise `CmkdError` if the folder holds other files, such as data, with which a run's files would be mixed."""
         if self.path.exists() and not self.path.is_dir():
             raise CmkdError(f"--out '{self.path}' is a file; give a folder")
         if (self.path / SETTINGS).exists() or not self.path.exists():
@@ -130,16 +130,16 @@ class RunFolder:
         for entry in sorted(self.path.iterdir()):
             if entry.name.startswith(".") or entry == pack or (entry.suffix in BESIDE and entry.name != CONFIG):
                 continue
-            # another process of the run may have made its folders
+            # another process of the run may have created empty folders
             if entry.is_file() or any(path.is_file() for path in entry.rglob("*")):
                 raise CmkdError(f"'{entry}' is not of a run and could be lost: move it, or choose another --out")
 
     def _remove_stale(self) -> None:
-        if (self.path / SETTINGS).exists():  # another folder is the user's own
+        if (self.path / SETTINGS).exists():  # any other folder is the user's own
             remove_all_stale(self.path)
 
     def record(self, run: ResolvedRun) -> None:
-        """Write the resolved configuration, where it came from, and a training and a test pair of each class.
+        """Write the resolved configuration, its provenance, and a training pair and a test pair of each class.
 
         Raises:
             CmkdError: the folder holds a run with other settings.
@@ -147,17 +147,17 @@ class RunFolder:
         settings, path = run.settings(), self.path / SETTINGS
         if path.exists():
             before = read_settings(path)
-            by_content(before)  # an older folder has the names of files too
+            by_content(before)  # older folders also store the names of files
             both, free = {}, self._not_begun(run)
-            for of_methods in ("method_options", "sources"):  # a method that is new to the folder brings its own along
+            for of_methods in ("method_options", "sources"):  # a new method keeps its own values
                 was = before[of_methods] = {k: v for k, v in before.get(of_methods, {}).items() if k not in free}
-                if of_methods == "method_options":  # an older folder has those that were given
+                if of_methods == "method_options":  # older folders store only given options
                     was |= {name: check(name, METHODS.find(name), given) for name, given in was.items()}
                 settings[of_methods] = was | settings[of_methods]
                 both[of_methods] = {name: settings[of_methods][name] for name in was}
             defaults = type(run.config)(
                 data=run.config.data, out=self.path
-            ).to_dict()  # of options newer than the folder
+            ).to_dict()  # defaults of options newer than the folder
             if different := differences(before, settings | both, defaults):
                 cause = min(different, key=_consequence)
                 others = "; its data have changed since: restore them, or" if _consequence(cause) == 0 else ";"
@@ -174,8 +174,8 @@ class RunFolder:
                 self._keep_samples(run, split, name)
 
     def _not_begun(self, run: ResolvedRun) -> set[str]:
-        """Return the methods of a run of which no student or trial here has begun, as named and as own code."""
-        begun = ("last.safetensors", RESULT)  # either may have been removed to save room
+        """Return the methods of a run without a started student or trial here, by name and by reference to own code."""
+        begun = ("last.safetensors", RESULT)  # either file may have been removed to save space
         folders = [path.parents[1].name for name in begun for path in self.path.glob(f"students/*/*/{name}")]
         folders += [path.name for path in self.path.glob("tuning/*")]
         names = dict[str, set[str]]()
@@ -204,7 +204,7 @@ class RunFolder:
             np.savez_compressed(file, allow_pickle=False, **{m: values.numpy() for m, values in inputs.items()})
 
     def results(self, run: ResolvedRun) -> dict[str, Any]:
-        """Collect the results of every model that is finished; see DESIGN: what ``results.json`` holds."""
+        """Collect the results of all finished models; DESIGN describes the content of ``results.json``."""
         methods = run.config.expressions
         found = [
             read_result(path, student=True) for path in sorted((self.path / "students").glob(f"*/seed-*/{RESULT}"))
@@ -249,7 +249,7 @@ class RunFolder:
 
 
 def _consequence(name: str) -> int:
-    """Return the rank of a setting: those that follow from others, where they are left open, come after these."""
+    """Return the rank of a setting in messages: settings that depend on others come after those they depend on."""
     return 0 if name.startswith("pack.") else {"epochs": 2, "teacher.views": 3}.get(name, 1)
 
 
@@ -258,7 +258,7 @@ def _plain(text: str) -> str:
 
 
 def _file_name(expression: str) -> str:
-    """Return a folder's name for a method, of at most 255 bytes; a digest tells what is replaced or cut off."""
+    """Return a folder name for a method, at most 255 bytes; a digest is added if characters are replaced or cut off."""
     name = _plain(expression)
     whole = name == expression and len(name) <= LONGEST_NAME
     return name if whole else f"{name[:LONGEST_NAME]}-{checksum([expression.encode()])[:12]}"

@@ -1,4 +1,4 @@
-"""Code that is not of cmkd and on which a run depends: which, and whether it is still the same."""
+"""Code outside cmkd on which a run depends: find it, and compute checksums that show changes."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from cmkd.registry import load_reference
 
 
 def own_code(config: RunConfig) -> dict[str, str]:
-    """Return a checksum of the code of each method, model and data set that is not of cmkd, which may change.
+    """Return a checksum of the code of each method, model and data set of a run that is not part of cmkd.
 
     Raises:
-        CmkdError: one cannot be imported.
+        CmkdError: one of them cannot be imported.
     """
     own = own_models_and_data(config).union(*map(own_methods, config.expressions))
     return _given_models(config) | {name: code_checksum(name) for name in sorted(own)}
 
 
 def own_methods(expression: str) -> set[str]:
-    """Return the methods of an expression that are not of cmkd, each as ``package.module:Name``."""
+    """Return the methods of an expression that are not part of cmkd, each as ``package.module:Name``."""
     found = {METHODS.reference(call.name) for call in parse_sum(expression)}
     return {name for name in found if name is not None}
 
 
 def own_models_and_data(config: RunConfig) -> set[str]:
-    """Return the models and the data set of a run that are not of cmkd, each as ``package.module:Name``.
+    """Return the models and the data set of a run that are not part of cmkd, each as ``package.module:Name``.
 
-    A data set of a plug-in has a version of its own.
+    Data sets of plug-ins are left out, because they have their own versions.
     """
     models = {model for role in (config.teacher, config.student) if isinstance(model := role.model, str)}
     found = {name for model in models if (name := ENCODERS.reference(model.partition("(")[0]))}
@@ -54,19 +54,19 @@ def own_models_and_data(config: RunConfig) -> set[str]:
 def code_checksum(reference: str) -> str:
     """Return the checksum of the file of a class, function or model, and of the files beside it that it imports.
 
-    Those lie in its package or its folder, at any depth; of an installed package, in that package.
+    These files are in the same package or folder, at any depth; for an installed package, only in that package.
 
     Raises:
-        CmkdError: as `load_reference`.
+        CmkdError: the reference cannot be imported (see `load_reference`).
     """
-    # what is named may be made elsewhere, as by functools.partial, or imported from there
+    # the named object may be defined in another module, for example imported or made by functools.partial
     return _modules_checksum(reference.partition(":")[0], _definition(load_reference(reference)).__module__)
 
 
 def _given_models(config: RunConfig) -> dict[str, str]:
     """Return a checksum of the code of the models that are given as objects in Python, not by name.
 
-    Of one in the user's script only its own lines count: the rest of a script changes from run to run.
+    For a model defined in the user's script, only its own lines count: the rest of a script changes from run to run.
     """
     found = dict[str, str]()
     for model in (config.teacher.model, config.student.model):
@@ -76,30 +76,30 @@ def _given_models(config: RunConfig) -> dict[str, str]:
             module, name = part.__module__, f"{part.__module__}:{part.__qualname__}"
             if name in found or module.partition(".")[0] in ("cmkd", "torch"):
                 continue
-            with contextlib.suppress(TypeError, OSError):  # there is no source, as of what was typed in
+            with contextlib.suppress(TypeError, OSError):  # no source, as for code typed in a console
                 lines = [inspect.getsource(part).encode()] if module == "__main__" else None
                 found[name] = checksum(lines) if lines else _modules_checksum(module)
     return dict(sorted(found.items()))
 
 
 def _definition(found: object) -> Any:  # noqa: ANN401  # a class or a function
-    """Return the class or function that an object is, wraps, or is made by."""
+    """Return the class or function behind an object: the object itself, the one it wraps, or its class."""
     while isinstance(found, functools.partial):
         found = found.func
     return inspect.unwrap(found) if callable(found) and hasattr(found, "__qualname__") else type(found)
 
 
 def _modules_checksum(*modules: str) -> str:
-    """Return the checksum of the files of some modules, and of the files beside them that they import."""
+    """Return the checksum of the files of modules, and of the files beside them that they import."""
     files = dict[Path, None]()
     for module in modules:
-        with contextlib.suppress(TypeError, OSError):  # built in
+        with contextlib.suppress(TypeError, OSError):  # built-in modules
             files |= dict.fromkeys(_with_imports(module, Path(inspect.getfile(sys.modules[module]))))
     return checksum(file.read_bytes() for file in files)
 
 
 def _with_imports(module: str, file: Path) -> list[Path]:
-    """Return a module's file, then those of the modules that it imports, and that these import."""
+    """Return a module's file, followed by the files of the modules that it imports, directly or indirectly."""
     top, *below = module.split(".")
     root = file.parents[len(below) + (file.name == "__init__.py")]
     installed = str(root) in {sysconfig.get_path(kind) for kind in ("purelib", "platlib", "stdlib")}
@@ -118,7 +118,7 @@ def _with_imports(module: str, file: Path) -> list[Path]:
 
 
 def _imports(module: str, file: Path) -> Iterator[str]:
-    """Yield the modules that a module may import, and the packages that they are in."""
+    """Yield the modules that a module may import, and the packages that contain them."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     with contextlib.suppress(SyntaxError, ValueError):
         for node in ast.walk(ast.parse(file.read_bytes())):

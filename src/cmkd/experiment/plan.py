@@ -1,4 +1,4 @@
-"""The students of a run: which there are, in which order they are trained, and which may be trained side by side."""
+"""The students of a run: their list, training order, and which of them may train in parallel."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class PlannedStudent(NamedTuple):
     """One student of a run.
 
     Attributes:
-        expression: its method.
-        seed: its seed; that of `RunConfig.trial_seed` for those that only try options, and their teachers.
-        after: the method of the same seed whose student teaches it; empty for the run's teacher.
-        trial: which of the trials of its method it is, from 0; None for a student with the options chosen.
+        expression: method of the student.
+        seed: seed of the student; `RunConfig.trial_seed` for tuning trials and their teachers.
+        after: method whose student of the same seed is the teacher; empty if the teacher is the run's teacher.
+        trial: number of the tuning trial of the method, from 0; None for a student with the chosen options.
     """
 
     expression: str
@@ -27,19 +27,19 @@ class PlannedStudent(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Name of the student in messages."""
         return f"{self.expression}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial + 1}")
 
     @property
     def teacher(self) -> PlannedStudent:
-        """The student that teaches it."""
+        """The student that is the teacher of this one."""
         return PlannedStudent(self.after, self.seed)
 
 
 def students(config: RunConfig) -> list[PlannedStudent]:
-    """Return the students of a run in the order of their training, each after those that it builds on.
+    """Return the students of a run in training order, each after those that it depends on.
 
-    Trials come first. Those of one method come one after another, as each learns from the ones before.
+    Trials come first. The trials of a method are in sequence, because each depends on the results of earlier ones.
     """
     found: dict[PlannedStudent, None] = {}
 
@@ -59,7 +59,7 @@ def students(config: RunConfig) -> list[PlannedStudent]:
 
 
 def ready(waiting: Sequence[PlannedStudent], busy: Sequence[PlannedStudent | None]) -> PlannedStudent | None:
-    """Return the first student whose teacher and earlier trials are not still to be trained.
+    """Return the first waiting student whose teacher and earlier trials are finished; None if there is none.
 
     Example:
         >>> both = [PlannedStudent("self_training", 0, "none"), PlannedStudent("kd", 0)]

@@ -1,4 +1,4 @@
-"""From a configuration and the data to the resolved run: everything that was left open, decided once."""
+"""Resolve a run: fill in all open settings once, from the configuration and the data."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ from cmkd.types import Modality
 NOT_SETTINGS = ("out", "methods", "seeds", "jobs", "preset", "data", "min_precision")
 """Options that may change between two calls on one folder; the pack behind `data` may not."""
 NOT_SETTINGS_TRAINER = (
-    *("devices", "num_nodes", "threads", "accelerator", "compile"),  # these change results by rounding alone
+    *("devices", "num_nodes", "threads", "accelerator", "compile"),  # these change results only by rounding
     *("checkpoint_seconds", "cache_gb", "logger", "progress"),
 )
 VIEWS = 16
-"""Views of each pair that the teacher sees by default, at most: as in our first trial, where one averaged record a pair
-was as good as an answer to each view."""
+"""Largest default number of views of each pair that the teacher sees. In our first experiment, one record per pair,
+averaged over so many views, was as good as a teacher output for each view."""
 OWN_DATA = "data"
-"""Folder of a run that holds the pack made from an own ``Dataset``."""
+"""Subfolder of a run with the pack made from the user's own ``Dataset``."""
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A run with nothing left open.
+    """A run with all settings filled in.
 
     Args:
-        config: the configuration, every default filled in.
+        config: the configuration with every default filled in.
         pack: the pairs.
-        packs: ``teacher`` and ``student`` -> the pairs with the labels that are visible to it.
-        operations: multiply-adds of the larger of the two models on one pair.
+        packs: ``teacher`` and ``student`` -> the pairs with the labels that are visible to this role.
+        operations: multiply-adds per pair of the larger of the two models.
     """
 
     config: RunConfig
@@ -71,22 +71,22 @@ class ResolvedRun:
 
     @property
     def rich(self) -> str:
-        """The teacher's modality; of several, the one that all its training pairs have."""
+        """The teacher's main modality, which all its training pairs have."""
         return self.config.teacher.modalities[0]
 
     @property
     def poor(self) -> str:
-        """The student's modality; of several, the one that all its training pairs have."""
+        """The student's main modality, which all its training pairs have."""
         return self.config.student.modalities[0]
 
     @property
     def labels(self) -> dict[str, dict[str, int | None]]:
-        """Labels of training pairs that each model sees.
+        """Numbers of training labels visible to each model.
 
-        ``teacher`` and ``student`` -> ``visible`` and ``all``: labeled training pairs that have its modality; and
-        ``wrong``: visible labels that label noise replaced. For a teacher from a file ``visible`` and ``wrong`` are
-        None, as they are not known. For the student also ``unlabeled``: pairs that have both modalities and no visible
-        label.
+        ``teacher`` and ``student`` -> ``visible`` and ``all``: training pairs with the model's main modality and a
+        visible label, or any label; and ``wrong``: visible labels replaced by label noise. For a teacher from a file,
+        ``visible`` and ``wrong`` are None, because they are unknown. The student also has ``unlabeled``: pairs with
+        both main modalities and no visible label.
         """
         counts: dict[str, dict[str, int | None]] = {}
         for role, name in (("teacher", self.rich), ("student", self.poor)):
@@ -102,13 +102,13 @@ class ResolvedRun:
     def pairs(self, role: str) -> int:
         """Return the number of training pairs in an epoch of the teacher or of each student.
 
-        It counts the pairs that have the model's modality and either a label, hidden or not, or the other modality too:
-        trainings are equally long, however many labels are visible.
+        It counts the pairs that have the model's modality, and also either a label (hidden or not) or the other model's
+        modality. So the length of a training does not depend on the number of visible labels.
         """
         return usable_pairs(self.pack, *((self.rich, self.poor) if role == "teacher" else (self.poor, self.rich)))
 
     def settings(self) -> dict[str, Any]:
-        """Return everything that the numbers depend on, ready for JSON; one folder holds one such setting."""
+        """Return all settings that affect the results, ready for JSON; all runs in one folder must share them."""
         settings = self.config.to_dict()
         settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in NOT_SETTINGS_TRAINER}
         used = {call.name for expression in self.config.expressions for call in parse_sum(expression)}
@@ -118,9 +118,9 @@ class ResolvedRun:
         }
         for role in ("teacher", "student"):
             model = getattr(self.config, role).model
-            if isinstance(model, nn.Module):  # its name does not tell its weights
+            if isinstance(model, nn.Module):  # its name does not identify its weights
                 settings[role]["weights"] = checksum(map(raw_bytes, model.state_dict().values()))
-            for name in ("checkpoint", "outputs"):  # nor does the name of a file tell its content
+            for name in ("checkpoint", "outputs"):  # a file's name does not identify its content
                 if (path := settings[role].get(name)) is not None:
                     settings[role][f"{name}_sha256"] = checksum(Path(path))
         by_content(settings)
@@ -131,10 +131,10 @@ class ResolvedRun:
         return {k: v for k, v in settings.items() if k not in NOT_SETTINGS}
 
     def build(self, role: str) -> Model:
-        """Build the teacher or the student, or load its checkpoint; weights come from torch's generator.
+        """Build the teacher or the student, or load its checkpoint; new weights are drawn from torch's generator.
 
         Raises:
-            CmkdError: it does not fit the data.
+            CmkdError: the model does not fit the data.
         """
         config: ModelConfig = getattr(self.config, role)
         modalities = [self.pack.modality(name) for name in config.modalities]
@@ -176,7 +176,7 @@ class ResolvedRun:
         return model
 
     def model_name(self, role: str) -> str:
-        """Return what `cmkd.models.build` makes the teacher or the student from, also where a checkpoint was."""
+        """Return the model name from which `cmkd.models.build` makes the teacher or student, also for a checkpoint."""
         config: ModelConfig = getattr(self.config, role)
         if config.checkpoint is None or config.own_model:
             return str(plain(config.model))
@@ -207,10 +207,10 @@ class ResolvedRun:
 
 
 def resolve(config: RunConfig) -> ResolvedRun:
-    """Open the data, fill in every open option, and find what would fail hours later.
+    """Open the data, fill in every open option, and detect errors that would otherwise occur hours later.
 
     Raises:
-        CmkdError: for anything wrong with the configuration or the data, in one line.
+        CmkdError: the configuration or the data are invalid.
     """
     config = replace(config, trainer=with_launcher(config.trainer))
     check_accelerator(config.trainer)
@@ -220,7 +220,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     if config.trainer.compile:
         check_compiler()
     if config.teacher.views != 0:
-        writable_cache("teacher_outputs")  # else it would be found after the teacher is trained
+        writable_cache("teacher_outputs")  # else an error would occur after the teacher is trained
     pack = open_pairs(config)
     teacher, student = with_modalities(config, pack)
     pairs = usable_pairs(pack, student.modalities[0], teacher.modalities[0])
@@ -246,7 +246,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
 
 
 def by_content(settings: Mapping[str, Any]) -> None:
-    """Leave out where a file of settings lies whose checksum they hold: it may be named in another way."""
+    """Remove the paths of files whose checksums are in the settings, because the paths may change."""
     for role in ("teacher", "student"):
         for name in ("checkpoint", "outputs"):
             if f"{name}_sha256" in settings.get(role, {}):
@@ -254,13 +254,13 @@ def by_content(settings: Mapping[str, Any]) -> None:
 
 
 def usable_pairs(pack: Pack, modality: str, other: str) -> int:
-    """Return the number of training pairs that have a modality, and a label or the other modality too."""
+    """Return the number of training pairs that have a modality, and also a label or the other modality."""
     labeled = pack.rows("train", modalities=(modality,), labeled=True)
     return len(np.union1d(labeled, pack.rows("train", modalities=(modality, other))))
 
 
 def visible(pack: Pack, config: RunConfig, role: str) -> Pack:
-    """Return the pairs that the teacher or the students see, with the labels that they see."""
+    """Return the pairs that the teacher or the students use, with the labels that are visible to them."""
     own: float | None = getattr(config, role).label_fraction
     seen = pack.withhold(config.label_fraction, labels=config.labels) if own is None else pack.withhold(own)
     if config.unlabeled is not None:
@@ -269,10 +269,10 @@ def visible(pack: Pack, config: RunConfig, role: str) -> Pack:
 
 
 def check_methods(config: RunConfig) -> None:
-    """Refuse methods that the run cannot train, and options that they do not have.
+    """Check that the run can train its methods, and that their options exist.
 
     Raises:
-        CmkdError: in one line.
+        CmkdError: a method or option is invalid, or does not fit the teacher.
     """
     calls = [call for expression in config.expressions for call in parse_sum(expression)]
     for name, options in (*config.method_options.items(), *((call.name, call.options) for call in calls)):
@@ -284,10 +284,10 @@ def check_methods(config: RunConfig) -> None:
 
 
 def open_pairs(config: RunConfig) -> Pack:
-    """Open the data of a configuration; an own ``Dataset`` becomes a pack in the run's folder.
+    """Open the data of a configuration; the user's own ``Dataset`` becomes a pack in the run's folder.
 
     Raises:
-        CmkdError: there is no such data.
+        CmkdError: the data do not exist or are invalid, or the pack in the folder was made from other data.
     """
     data = config.data
     if isinstance(data, str) and is_own(data):
@@ -309,7 +309,7 @@ def open_pairs(config: RunConfig) -> Pack:
     place = config.out / OWN_DATA
     try:
         return from_dataset(data, place)
-    except PackExistsError:  # of an earlier call, or of another process of this run
+    except PackExistsError:  # from an earlier call, or from another process of this run
         pack = Pack.open(place)
     try:
         check_made_from(pack, data)
@@ -346,7 +346,7 @@ def _check(run: ResolvedRun) -> int:
             method.check_outputs_suffice()
         if run.config.teacher.folds > 1 and method.uses_teacher and not own:
             method.check_logits_suffice()
-        if "setup" in method.required_hooks and (outputs is None or own):  # which changes the student, here a copy
+        if "setup" in method.required_hooks and (outputs is None or own):  # setup changes the student: use copies
             method.setup(*(copy.deepcopy(model).eval() for model in (built[0], built[0 if own else -1])))
     return max(operations(model, run.pack) for model in built)
 

@@ -50,11 +50,11 @@ class Experiment:
     """A run in its folder; the same as ``cmkd run``.
 
     Args:
-        config: what to do; it is not changed.
+        config: configuration of the run; it is not modified.
         callbacks: extra Lightning callbacks of every training, run before checkpointing.
-        logger: makes a Lightning logger of a training, which ``job.title`` and ``job.folder`` describe; it takes the
-            place of ``config.trainer.logger``.
-        page: write ``report.html``, which takes seconds.
+        logger: function that makes the Lightning logger of a training from its job, such as from ``job.title`` and
+            ``job.folder``; it replaces ``config.trainer.logger``.
+        page: write ``report.html``, which takes a few seconds.
         others: folder of other runs, from which equal teachers are copied (`cmkd.experiment.teachers.Teachers`).
 
     Example:
@@ -72,28 +72,28 @@ class Experiment:
 
     @property
     def folder(self) -> RunFolder:
-        """The run's files."""
+        """The files of the run."""
         return RunFolder(self.config.out)
 
     def run(self) -> dict[str, Any]:
-        """Train what is not trained yet, evaluate on the test pairs, and write results and report.
+        """Train the models that are not trained yet, evaluate on the test pairs, and write results and report.
 
         Returns:
-            What ``results.json`` holds.
+            The content of ``results.json``.
 
         Raises:
-            CmkdError: for anything wrong with the configuration or the data, before any training starts; and for
-                students that could not be trained, after the others.
+            CmkdError: the configuration or the data are invalid (raised before any training starts), or some students
+                could not be trained (raised after the others are trained).
         """
         leader = leads()
-        commit()  # of the code that trains, whatever is committed meanwhile
+        commit()  # cached now, because the source tree may change during the run
         with screen(style(self.config.trainer)) as on, self.folder.held(leader=leader):
             with busy(on, "opening the data"):
                 run = resolve(self.config)
                 content, jobs = self._jobs(run)
             with threads(capacity.threads(run, jobs)):
                 if leader:
-                    run.pack.verify_content()  # a run is resumed on the data it began with, whatever size and time say
+                    run.pack.verify_content()  # a resumed run needs the same data; sizes and times are not enough
                     self.folder.record(run)
                     if seen := labels_seen(run.labels):
                         on.say(seen)
@@ -129,15 +129,15 @@ class Experiment:
         return Trials.of(run.config, expression, self.folder.tuning(expression))
 
     def _jobs(self, run: ResolvedRun) -> tuple[bytes, int]:
-        """Return what processes need to train students, and their number; 1 if it was left open and one cannot have it.
+        """Return the pickled training function for other processes, and their number; 1 if it cannot be pickled.
 
         Raises:
-            CmkdError: several were asked for, and cannot be.
+            CmkdError: the user set `jobs` above 1, and that is not possible.
         """
         jobs = capacity.jobs(run, len(self._missing(run)), callbacks=bool(self.callbacks))
         if jobs == 1:
             return b"", 1
-        config = replace(run.config, data=run.pack)  # other processes open the pack, whatever it was made from
+        config = replace(run.config, data=run.pack)  # other processes open the pack itself, not its source
         there = replace(self, config=config)
         try:
             return packed(partial(there._student, replace(run, config=config))), jobs
@@ -147,7 +147,7 @@ class Experiment:
             raise
 
     def _train(self, run: ResolvedRun, content: bytes, jobs: int, leader: bool, on: Screen) -> list[CmkdError]:
-        """Train what is missing, and return what went wrong with students."""
+        """Train the missing models, and return the errors of students that could not be trained."""
         missing, count = self._missing(run), capacity.threads(run, jobs)
         teachers, homes = self._teachers(run), {student: self._home(run, student) for student in students(run.config)}
         with (
@@ -165,7 +165,7 @@ class Experiment:
             if side_by_side is None:
                 return one_after_another(partial(self._student, run), missing, tell=display, ended=ended)
             if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # what the teacher's training has left
+                torch.cuda.empty_cache()  # memory left by the teacher's training
             return side_by_side(missing, tell=display, ended=ended)
 
     def _teachers(self, run: ResolvedRun) -> Teachers:
@@ -179,7 +179,7 @@ class Experiment:
             self.folder.write_results(run)
 
     def _student(self, run: ResolvedRun, which: PlannedStudent, tell: Tell) -> None:
-        """Train a student with the options chosen for its method, or one of the trials that choose them."""
+        """Train a student with the chosen options of its method, or run one of the trials that choose them."""
         trials, result = self._trials(run, which.expression), self._home(run, which) / RESULT
         if which.trial is None:
             self._train_student(run, which, trials.chosen(), tell)
@@ -192,7 +192,7 @@ class Experiment:
 
         trials.run(which.trial, train, writes=leads())
         if world_size() > 1:
-            dist.barrier()  # the others read what the leader has written
+            dist.barrier()  # the other processes read the files that the leader writes
 
     def _train_student(self, run: ResolvedRun, which: PlannedStudent, options: Options, tell: Tell) -> None:
         (expression, seed, *_), config = which, run.config
@@ -226,7 +226,7 @@ class Experiment:
         self._fitting(run).fit(job, about | ({"options": dict(options)} if options else {}), tell)
 
     def _teaching(self, run: ResolvedRun, which: PlannedStudent) -> Teaching:
-        """Return what a student learns from: the run's teacher, or an earlier student of the same seed."""
+        """Return the source that a student learns from: the run's teacher, or an earlier student of the same seed."""
         if not which.after:
             return self._teachers(run).teaching()
         folder = self._home(run, which.teacher)
@@ -236,7 +236,7 @@ class Experiment:
         return Teaching(run, model)
 
     def _fill(self, run: ResolvedRun) -> None:
-        """Compute what the students that are still to be trained read of the teacher."""
+        """Compute the teacher outputs that the missing students need."""
         missing = dict.fromkeys(student.expression for student in self._missing(run) if not student.after)
         if missing:
             teaching = self._teachers(run).teaching()

@@ -1,4 +1,4 @@
-"""What a model is worth on the validation and test pairs; its ``result.json`` is written last, as it says done."""
+"""Score a model on validation and test pairs; ``result.json`` is written last, as it marks the model as finished."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from cmkd.structure import ESSENTIAL, essentials
 from cmkd.training.teacher_outputs import OutputsFile
 
 MEASURED_PAIRS = 1000
-"""Validation pairs on which the structure of embeddings is measured, at most."""
+"""Largest number of validation pairs on which the structure of embeddings is measured."""
 
 
 def score_outputs(run: ResolvedRun, folder: Path, path: Path, about: dict[str, Any]) -> None:
-    """Score a file of a teacher's outputs, on the splits that it covers.
+    """Score a file of teacher outputs on the splits that it covers.
 
     Args:
         run: the resolved run.
-        folder: receives ``result.json``.
+        folder: folder that receives ``result.json``.
         path: the file of outputs.
-        about: what else the results say.
+        about: further entries of the results.
     """
     outputs, result = OutputsFile.read(path, run.pack), about | {"checkpoint": None, "outputs": str(path)}
     for split in ("validation", "test"):
@@ -47,24 +47,25 @@ def score_outputs(run: ResolvedRun, folder: Path, path: Path, about: dict[str, A
 
 
 def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about: dict[str, Any]) -> None:
-    """Score a model; one of `RunConfig.trial_seed` on the validation pairs alone.
+    """Score a model on validation and test pairs; a model of a tuning trial on the validation pairs alone.
 
-    A student of several modalities is scored with its first one alone, as others are, and under ``subsets`` with each
-    subset, on the pairs that have all of it; a teacher of several, with all of them.
+    A student with several modalities is scored with its first modality alone, like other students, and under
+    ``subsets`` with each subset of its modalities, on the pairs that have the whole subset. A teacher with several
+    modalities is scored with all of them.
 
     Args:
         run: the resolved run.
-        folder: receives ``result.json``, the predictions of each split, and the latency in ``cost.json``.
+        folder: folder that receives ``result.json``, the predictions of each split, and the latency in ``cost.json``.
         model: the model.
-        path: its checkpoint.
-        about: what else the results say: ``seed`` and more.
+        path: checkpoint of the model.
+        about: further entries of the results; ``seed`` is required.
     """
     home, place = run.config.out.resolve(), path.resolve()
     checkpoint = str(place.relative_to(home) if place.is_relative_to(home) else place)
     parameters = sum(values.numel() for values in model.parameters())
     cost = {"parameters": parameters, "multiply_adds": operations(model, run.pack)}
     result = about | {"commit": commit(), "checkpoint": checkpoint} | cost
-    if model.spec.class_names != run.pack.classes:  # it cannot be right or wrong about the data's classes
+    if model.spec.class_names != run.pack.classes:  # its predictions cannot be compared with the data's classes
         unknown = dict.fromkeys(("validation_accuracy", "test_accuracy"))
         write_json(folder / RESULT, result | {"classes": list(model.spec.class_names)} | unknown)
         return
@@ -84,7 +85,7 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
         if names == alone:
             with atomic(folder / f"{split}.parquet") as temporary:
                 prediction_table(run.pack, rows, logits).to_parquet(temporary, index=False)
-    if "test" in splits:  # of a trial, only the validation counts
+    if "test" in splits:  # for a trial, only validation counts
         add_cost(folder, latency_seconds=latency(model, run.pack, device=device))
         result |= {"structure": _structure(model, run.pack, device)}
     result |= subsets["+".join(alone)] | ({"subsets": subsets} if len(subsets) > 1 else {})
@@ -92,7 +93,7 @@ def score_model(run: ResolvedRun, folder: Path, model: Model, path: Path, about:
 
 
 def _structure(model: Model, pack: Pack, device: str) -> dict[str, float | None]:
-    """Return the essential measures of a model's embeddings of validation pairs; None where one is not finite."""
+    """Return the `ESSENTIAL` metrics of a model's embeddings of validation pairs; None if a metric is not finite."""
     rows = pack.rows("validation", modalities=model.subsets[0], labeled=True)
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:MEASURED_PAIRS])
     embeddings = stage_features(model, pack, rows, device=device)[EMBEDDING]

@@ -1,4 +1,4 @@
-"""Where a run stands, for its screen: all of its trainings, and those that its folder holds already."""
+"""Progress of a run for its screen: all of its trainings, and those already finished in its folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def display(
     missing: Collection[PlannedStudent],
     jobs: int,
 ) -> TrainingDisplay:
-    """Return the display of a run, and say what was found.
+    """Return the display of a run, and print the finished trainings found in its folder.
 
     Args:
-        screen: shows it.
-        teachers: title of each teacher to be trained -> its folder.
-        students: each student -> its folder.
-        missing: the students that are to be trained.
-        jobs: number of students at the same time.
+        screen: the screen of the display.
+        teachers: title of each teacher to be trained -> folder.
+        students: student -> folder.
+        missing: the students that are still to be trained.
+        jobs: number of students that train at the same time.
     """
     found = {title: folder for title, folder in teachers.items() if (folder / RESULT).exists()}
     found |= {student.title: folder for student, folder in students.items() if student not in missing}
@@ -38,7 +38,7 @@ def display(
 
 
 def outcome(folder: Path) -> str:
-    """Return the result of a training, from its folder."""
+    """Return the result of a training as text, read from its folder."""
     if not (folder / RESULT).exists():
         return "not trained"
     accuracy = read_result(folder / RESULT).get("validation_accuracy")

@@ -1,4 +1,4 @@
-"""The teachers of a run: trained, evaluated, or copied from another run that trained the same one."""
+"""The teachers of a run: train and evaluate them, or copy them from another run that trained the same teacher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cmkd.training.teacher_outputs import inputs_key, model_key
 from cmkd.types import UNLABELED
 
 MADE_FROM = "made_from.json"
-"""File in a teacher's folder: all that its training depends on."""
+"""File in a teacher's folder that lists everything its training depends on."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Teachers:
     """The teachers of a run.
 
     Args:
-        fitting: trains and evaluates them.
-        folder: the run's files.
+        fitting: object that trains and evaluates the teachers.
+        folder: the files of the run.
         others: folder of other runs. A teacher that one of them trained from the same inputs, labels, options and code
             is copied instead of trained again.
     """
@@ -64,7 +64,7 @@ class Teachers:
         return first | {"teacher": self.folder.teacher} | found
 
     def make(self, display: TrainingDisplay) -> None:
-        """Train what is not trained yet; evaluate a teacher that comes from a file."""
+        """Train the teachers that are not trained yet; evaluate a teacher that comes from a file."""
         config, folder = self.run.config, self.folder.teacher
         about: dict[str, Any] = {"modality": config.teacher.modality, "seed": None, "method": None, "labels": None}
         planned = self.planned()
@@ -81,7 +81,7 @@ class Teachers:
                 self._train(title, place, display)
 
     def teaching(self) -> Teaching:
-        """Return what the students learn from."""
+        """Return the teacher, or its outputs, from which the students learn."""
         folds = [folder / BEST for folder in self.folder.folds(self.run.config.teacher.folds)]
         return Teaching.of(self.run, self.folder.teacher / BEST, folds)
 
@@ -122,14 +122,14 @@ class Teachers:
         display.end(title, ended)
 
     def _alone(self, made_from: dict[str, Any] | None) -> AbstractContextManager[Any]:
-        """Wait for a run beside this one that trains an equal teacher, so that it can be copied."""
+        """Lock the training of equal teachers: wait for another run that trains one, so that it can be copied."""
         if made_from is None or self.others is None:
             return nullcontext()
         key = checksum([json.dumps(made_from, sort_keys=True).encode()])[:8]
         return locked(self.others / f".teacher-{key}.lock", wait=True)
 
     def _made_from(self, job: TrainingJob) -> dict[str, Any] | None:
-        """Return all that the training depends on; None where that cannot be said, as for code that no commit has."""
+        """Return everything that the training depends on; None if it is not known, as for uncommitted code."""
         code = commit() or cmkd.__version__
         own = self.run.config.teacher.own_model or bool(self.fitting.callbacks)
         if own or job.method is not None or world_size() > 1 or code.endswith("-dirty"):
@@ -137,7 +137,7 @@ class Teachers:
         settings, model = self.run.settings(), job.model
         names = [modality.name for modality in model.modalities]
         columns = ["id", "label", "split", "group", *(f"has_{name}" for name in names)]
-        labeled = job.pack.index["label"] != UNLABELED  # the other pairs are not trained on
+        labeled = job.pack.index["label"] != UNLABELED  # the other pairs are not used
         index = job.pack.index.loc[labeled, columns].to_csv(index=False)
         return {
             "code": [code, torch.__version__],
@@ -163,7 +163,7 @@ class Teachers:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """Copy a finished training; ``result.json`` is the last file, as it says done."""
+    """Copy a finished training; ``result.json`` is copied last, because it marks the training as finished."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted((p for p in source.iterdir() if p.is_file()), key=lambda p: p.name == RESULT):
         with atomic(folder / path.name) as temporary:

@@ -1,4 +1,4 @@
-"""The teacher of a run's students: a trained model, or a file of outputs, and the records they learn from."""
+"""The teacher of a run's students: a trained model or a file of outputs, and the records that students learn from."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from cmkd.types import Spec
 
 @dataclass(frozen=True)
 class Teaching:
-    """What the students learn from.
+    """Source that the students learn from.
 
     Args:
         run: the resolved run.
-        model: the trained teacher; None where there is a file of its outputs.
-        outputs: that file.
-        folds: cross-fitted teachers, which answer in place of the model.
+        model: the trained teacher; None if a file of its outputs is used instead.
+        outputs: the file of the teacher's outputs, if one is used.
+        folds: cross-fitted teachers, whose outputs are used instead of the model's.
     """
 
     run: ResolvedRun
@@ -43,45 +43,45 @@ class Teaching:
 
     @classmethod
     def of(cls, run: ResolvedRun, checkpoint: Path, folds: Sequence[Path] = ()) -> Teaching:
-        """Load the teacher from its file, so that every student meets the same one, whatever ran before."""
+        """Load the teacher from its file, so that every student has the same teacher, whatever ran before."""
         config = run.config.teacher
         if config.outputs is not None:
             return cls(run, outputs=OutputsFile.read(config.outputs, run.pack))
         if config.checkpoint is not None:
             return cls(run, run.build("teacher"))
         teacher, _ = load_model(checkpoint, module=config.model)
-        if config.frozen:  # of a method that trains its teacher too
+        if config.frozen:  # for methods that train the teacher too
             teacher.freeze()
         return cls(run, teacher, folds=tuple(load_model(path, module=config.model)[0] for path in folds))
 
     @property
     def spec(self) -> Spec:
-        """Shapes of its outputs."""
+        """Shapes of the teacher's outputs."""
         if self.outputs is not None:
             return self.outputs.spec(self.run.pack)
         assert self.model is not None
         return self.model.spec
 
     def setup(self, method: Method, student: Model) -> None:
-        """Let a method read both models; of a file of outputs there is none, and none of its methods needs it."""
+        """Set up a method with both models; skipped for a file of outputs, whose methods need no setup."""
         if self.model is not None:
             method.setup(student, self.model)
 
     def fill(self, methods: Iterable[Method]) -> None:
-        """Compute the records that several methods read, in one pass for those that read the same views."""
+        """Compute the records that several methods need, in one pass for all methods that need the same views."""
         read = [method for method in methods if self._recorded(method)]
         for same_view in (False, True):
             alike = [method for method in read if method.same_view == same_view]
             found = "found in the cache"
             if alike and self._records(union_of_maps(alike), averaged=not same_view, idle=found) is None:
-                for method in alike:  # each needs less; what fits for none is refused before a student is trained
+                for method in alike:  # each needs less; raise an error before any student is trained
                     self.answers(method)
 
     def answers(self, method: Method) -> Answers | None:
-        """Return the records for a method; None where the teacher is to be run in each step.
+        """Return the records for a method; None if the teacher must run in each step.
 
         Raises:
-            CmkdError: the records do not fit the cache, and running the teacher would not give the same.
+            CmkdError: the records do not fit in the cache, and running the teacher would give different outputs.
         """
         if not self._recorded(method):
             return None
@@ -95,7 +95,7 @@ class Teaching:
         return answers
 
     def views(self, method: Method) -> int:
-        """Return the number of views of each pair that the student sees; 0 for new ones in each pass."""
+        """Return the number of views of each pair that the student cycles through; 0 for new views in each pass."""
         return int(self.run.config.teacher.views or 0) if self._recorded(method) and method.same_view else 0
 
     def _recorded(self, method: Method) -> bool:
@@ -134,10 +134,10 @@ def self_taught(job: TrainingJob, run: ResolvedRun, first: Path) -> TrainingJob:
 
 
 def cache(gigabytes: float) -> TeacherCache:
-    """Return the cache of this user's runs."""
+    """Return the teacher cache that all runs of this user share."""
     return TeacherCache(writable_cache("teacher_outputs"), int(gigabytes * 1e9))
 
 
 def run_device(accelerator: str) -> str:
-    """Return where models run outside a training."""
+    """Return the device on which models run outside a training."""
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""The weights and temperatures of a method, chosen on the validation pairs: trials by Optuna, kept in a JSON file."""
+"""Tune the weights and temperatures of a method on the validation pairs, with Optuna trials kept in a JSON file."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from cmkd.methods import METHODS
 from cmkd.options import check, fits, option_types
 
 TUNED = ("temperature", "beta", "gamma")
-"""Options to tune beside those with `weight` in their names."""
+"""Options that are tuned in addition to those with `weight` in their names."""
 FACTOR, TEMPERATURE_FACTOR = 8.0, 4.0
-"""Largest change of an option, in both directions: of a weight, and of a temperature."""
+"""Largest factor of change in either direction: of temperatures (second), and of all other options (first)."""
 LOWEST_TEMPERATURE = 0.5
-"""Lowest temperature, where the one given is not lower: below it the targets are close to one class."""
+"""Lowest temperature to try, unless the given one is lower: below it, targets are nearly one-hot."""
 ACCURACY, LOSS = "validation_accuracy", "validation_log_loss"
-"""What is maximized, and what decides where it is equal: entries of the results of a student."""
+"""Result entries of a student: the objective to maximize, and the tie-breaker to minimize."""
 
 Options = Mapping[str, float]
-"""Options of the methods of an expression, such as ``{"kd.temperature": 2.5}``."""
+"""Options of the methods in an expression, such as ``{"kd.temperature": 2.5}``."""
 Train = Callable[[Options], Mapping[str, Any]]
-"""Trains a student with options and returns its results."""
+"""Function that trains a student with options and returns its results."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The range of an option.
+    """Search range of an option.
 
     Args:
-        value: the one given, or the default.
+        value: the given value, or the default.
         low: the lowest value to try.
-        high: the highest.
+        high: the highest value to try.
     """
 
     value: float
@@ -49,21 +49,21 @@ class Range:
 
 
 def check_installed() -> None:
-    """Refuse to tune without Optuna.
+    """Check that Optuna is installed.
 
     Raises:
-        CmkdError: with the extra to install.
+        CmkdError: Optuna is missing; the message names the extra to install.
     """
     with needs_extra("tune", "--tune"):
         import optuna  # noqa: F401
 
 
 def ranges(expression: str, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Range]:
-    """Return the options of a method or sum to tune: weights, ``temperature``, ``beta`` and ``gamma``, where above 0.
+    """Return the options to tune in a method or sum: weights, ``temperature``, ``beta`` and ``gamma`` that are above 0.
 
     Args:
-        expression: the method or sum; the options written in it are not to be tuned.
-        given: method -> option -> value, for others than the defaults.
+        expression: the method or sum; the options written in it are not tuned.
+        given: method -> option -> value, for options that differ from the defaults.
 
     Example:
         >>> ranges("kd(temperature=2)+0.5*rkd", {"kd": {"weight": 1.0}})
@@ -101,7 +101,7 @@ def with_options(expression: str, options: Options) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """Schema of a trial: one that has begun, ended or failed."""
+    """Schema of a trial that has started, ended or failed."""
 
     options: Mapping[str, float]
     validation_accuracy: float = 0.0
@@ -119,16 +119,16 @@ class _WrittenTrials:
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of one method.
+    """The tuning trials of one method.
 
-    Each is recorded before it begins and after it ended, so that a stopped run continues with the same options.
+    Each trial is recorded before it starts and after it ends, so that a stopped run continues with the same options.
 
     Args:
-        folder: receives ``trials.json``, and a folder for each trial.
-        method: the expression.
-        ranges: of its options.
-        count: the number of trials.
-        seed: of the options that are drawn.
+        folder: folder that receives ``trials.json``, and a subfolder for each trial.
+        method: expression of the method.
+        ranges: search ranges of the options.
+        count: number of trials.
+        seed: random seed of the proposed options.
     """
 
     folder: Path
@@ -139,12 +139,12 @@ class Trials:
 
     @classmethod
     def of(cls, config: RunConfig, expression: str, folder: Path) -> Trials:
-        """Return the trials of a method in a run; none where there is nothing to tune."""
+        """Return the trials of a method in a run; their `count` is 0 if there is nothing to tune."""
         found = ranges(expression, config.method_options) if config.tune else {}
         return cls(folder, expression, found, config.tune if found else 0, config.seed)
 
     def ended(self, number: int) -> bool:
-        """Return whether a trial is over."""
+        """Return whether a trial has ended."""
         trials = _read(self.folder)
         return number < len(trials) and _ended(trials[number])
 
@@ -152,13 +152,13 @@ class Trials:
         """Run one trial, after those before it.
 
         Args:
-            number: of the trial, from 0.
-            train: trains a student.
-            writes: whether this process writes the files; one of those that train together does.
+            number: number of the trial, from 0.
+            train: function that trains a student.
+            writes: whether this process writes the files; exactly one of those that train together does.
 
         Raises:
-            CmkdError: the trial before has not ended, or the training failed. One that diverges with other options than
-                those given is recorded instead.
+            CmkdError: an earlier trial has not ended, or the training failed. A trial that diverges is recorded
+                instead, unless it is the first, which has the given options.
         """
         trials, place = _read(self.folder), self.folder / f"trial-{number}"
         if not all(map(_ended, trials[:number])) or len(trials) < number:
@@ -171,7 +171,7 @@ class Trials:
             results = train(trial["options"])
             trial |= {name: results[name] for name in (ACCURACY, LOSS)}
         except DivergedError as error:
-            if number == 0:  # not for its options, so the others and the students would fail too
+            if number == 0:  # given options: the other trials and the students would diverge too
                 raise
             trial["failed"] = str(error)
         self._write(trials, writes)
@@ -180,7 +180,7 @@ class Trials:
                 path.unlink(missing_ok=True)
 
     def chosen(self) -> dict[str, float]:
-        """Return the best options, the earliest of equal ones; empty where there is nothing to tune.
+        """Return the best options, or the earliest of equally good ones; empty if there is nothing to tune.
 
         Raises:
             CmkdError: a trial has not ended.
@@ -195,7 +195,7 @@ class Trials:
             write_json(self.folder / "trials.json", {"method": self.method, "trials": trials})
 
     def _next(self, trials: list[dict[str, Any]]) -> dict[str, float]:
-        """Return the options of the next trial, a function of the seed and of the trials before."""
+        """Return the options of the next trial; they depend only on the seed and on the earlier trials."""
         if not trials:
             return {name: known.value for name, known in self.ranges.items()}
         import optuna
@@ -221,11 +221,12 @@ def trial_count(config: RunConfig, expression: str) -> int:
 
 
 def summary(folder: Path, count: int) -> dict[str, Any] | None:
-    """Return what came of a folder of trials; None while there are fewer than `count` that ended.
+    """Return the result of the trials in a folder; None while fewer than `count` have ended.
 
     Returns:
-        ``method``; ``expression``, the method with its best ``options``; ``trials``, their number; and the
-        ``validation_accuracies`` of all, those of the options given first, None where a training failed.
+        ``method``; ``expression``, the method with its best options; ``options``, these options; ``trials``, the number
+        of trials; and ``validation_accuracies`` of all trials, the one with the given options first, None for a trial
+        that failed.
     """
     trials = [trial for trial in _read(folder) if _ended(trial)]
     if not trials or len(trials) < count:
@@ -250,7 +251,7 @@ def _document(folder: Path) -> dict[str, Any]:
     record(_WrittenTrials, content, f"'{path}'", fix=AGAIN)
     if any((ACCURACY in trial) != (LOSS in trial) for trial in content["trials"]):
         raise CmkdError(f"'{path}' is damaged (a trial lacks one of its two scores): {AGAIN}")
-    if any("failed" in trial for trial in content["trials"][:1]):  # which stops a run, and is not recorded
+    if any("failed" in trial for trial in content["trials"][:1]):  # such a failure stops the run and is not recorded
         raise CmkdError(f"'{path}' is damaged (the first trial has failed): {AGAIN}")
     return content
 
@@ -265,7 +266,7 @@ def _best(trials: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _labeled(expression: str) -> dict[str, Call]:
-    """Return the parts of a sum by name; a repeated one gets a number, as its terms do: ``kd``, ``kd_2``."""
+    """Return the calls in a sum by name; a repeated name gets a number, like its loss terms: ``kd``, ``kd_2``."""
     found: dict[str, Call] = {}
     for call in parse_sum(expression):
         label, count = call.name, 2
@@ -283,5 +284,5 @@ def _range(option: str, value: float) -> Range:
 
 
 def _rounded(value: float) -> float:
-    """Return three digits, which a table can show and a command line can repeat."""
+    """Round to three significant digits, which a table can show and a command line can repeat."""
     return float(f"{value:.3g}")

@@ -1,7 +1,7 @@
-"""Students trained side by side, each in a process of its own.
+"""Train students in parallel processes.
 
-The parent hands out the students and does everything that concerns the run as a whole; a process trains one student
-after another and reports through a pipe. A process that dies takes its student with it and no other.
+The parent assigns the students and handles everything that concerns the whole run; each process trains one student
+after another and reports through a pipe. If a process dies, only its current student fails.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from cmkd.training.reporting import Report, Tell
 
 Train = Callable[[PlannedStudent, Tell], None]
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Errors that every student would meet."""
+"""Disk errors, which would also occur for every other student."""
 
 
 def one_after_another(
     train: Train, students: Sequence[PlannedStudent], *, tell: Tell, ended: Callable[[PlannedStudent], None]
 ) -> list[CmkdError]:
-    """Train students in this process; arguments and result as those of the function that `processes` yields."""
+    """Train students in this process; same arguments and result as the function that `processes` yields."""
     failures = []
     for student in students:
         try:
@@ -49,10 +49,10 @@ def one_after_another(
 
 
 def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
-    """Return what went wrong with a student; code with a mistake, of a method say, keeps no other from its turn.
+    """Return the error of a student with its title; an error in its code, such as a method's, does not stop others.
 
     Raises:
-        OSError: `error`, if it is of the disk, which stops every student.
+        OSError: `error` itself, if it is a disk error, which stops every student.
     """
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
         raise error
@@ -69,15 +69,15 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
 
 
 def packed(train: Train) -> bytes:
-    """Return what processes need to train students, as bytes.
+    """Return the training function as bytes for other processes.
 
     Raises:
-        CmkdError: something in it cannot be sent to another process.
+        CmkdError: the function contains something that cannot be sent to another process.
     """
     try:
-        # not multiprocessing's own pickler: torch would then share the memory of an own module's weights
+        # not multiprocessing's own pickler, with which torch would share the memory of the weights of a user's module
         content = pickle.dumps(train)
-    except Exception as error:  # whatever `__reduce__` and `__getstate__` of a user's object raise
+    except Exception as error:  # `__reduce__` and `__getstate__` of a user's object may raise anything
         raise CmkdError(
             f"cannot send the run to other processes ({' '.join(str(error).split())}); define classes and functions at "
             "the top of a module, or use --jobs 1"
@@ -94,12 +94,12 @@ def packed(train: Train) -> bytes:
 def processes(content: bytes, jobs: int, threads: int | None) -> Iterator[Callable[..., list[CmkdError]]]:
     """Start processes, and yield a function that trains students in them; they are stopped however the block ends.
 
-    Starting them takes seconds, which they share with whatever the block does first.
+    Starting the processes takes seconds, during which the block can already do other work.
 
     Args:
-        content: from `packed`.
+        content: training function as bytes, from `packed`.
         jobs: number of processes.
-        threads: CPU threads of each; None for what torch chooses.
+        threads: number of CPU threads of each process; None for torch's own choice.
     """
     workers: list[_Worker] = []
     try:
@@ -108,7 +108,7 @@ def processes(content: bytes, jobs: int, threads: int | None) -> Iterator[Callab
         yield partial(_train_all, workers)
     finally:
         for worker in workers:
-            worker.process.kill()  # files are written whole or not at all, and what was saved is resumed
+            worker.process.kill()  # safe: files are written atomically, and training resumes from them
         for worker in workers:
             worker.process.join()
 
@@ -124,9 +124,9 @@ def _train_all(
 
     Args:
         workers: the processes.
-        students: in the order in which they begin.
-        tell: is told where each training is.
-        ended: is called with each student that is over, trained or not.
+        students: the students, in the order in which they start.
+        tell: callback for the progress of each training.
+        ended: callback for each finished student, trained or not.
 
     Returns:
         An error for each student that could not be trained.
@@ -162,7 +162,7 @@ def _train_all(
 
 
 class _Worker:
-    """A process, and the student that it trains, if any."""
+    """A process and its current student, if any."""
 
     def __init__(self, content: bytes, threads: int | None) -> None:
         self.student: PlannedStudent | None = None
@@ -174,19 +174,19 @@ class _Worker:
         theirs.close()  # so that the pipe ends with the process
 
     def give(self, student: PlannedStudent) -> None:
-        """Let it train a student."""
+        """Send a student to the process for training."""
         self.student = student
-        with contextlib.suppress(OSError):  # a process that has died is noticed where its answer is read
+        with contextlib.suppress(OSError):  # a dead process is noticed when its answer is read
             self.connection.send(self.student)
 
     def take(self) -> PlannedStudent:
-        """Return the finished student, and be free."""
+        """Return the finished student, and mark the process as idle."""
         assert self.student is not None
         student, self.student = self.student, None
         return student
 
     def death(self) -> str:
-        """Say how the process ended."""
+        """Describe how the process ended."""
         self.process.join()
         code = self.process.exitcode or 0
         if code >= 0:
@@ -200,12 +200,12 @@ class _Worker:
 
 
 def _work(connection: Connection, content: bytes, threads: int | None) -> None:
-    """Train the students that arrive, until the parent stops this process; answer None, or what went wrong."""
+    """Train the students that arrive until the parent stops this process; answer each with None or an error."""
     end_with_parent()
     progress.leave_to_parent()
     ignore_interrupts()
     train: Train | None = None
-    commit()  # of the code that this process has
+    commit()  # cached now, while the source tree is that of the imported code
     with using_threads(threads):
         while True:
             student = connection.recv()
@@ -219,14 +219,14 @@ def _work(connection: Connection, content: bytes, threads: int | None) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error as it can be sent, with its traceback as a note."""
+    """Return an error in a form that can be sent to the parent, with its traceback as a note."""
     if isinstance(error, torch.OutOfMemoryError):
         return CmkdError("the GPU has too little memory for all students at once; use fewer --jobs, or smaller batches")
     note = "".join(traceback.format_exception(error))
     made: Exception = error
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its own constructor raises
+    except Exception:  # its own constructor may raise anything
         made = RuntimeError(f"{type(error).__name__}: {error}")
     made.add_note(note)
     return made

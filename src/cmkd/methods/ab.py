@@ -19,11 +19,11 @@ def ab(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, margin
 
     Args:
         student_maps: maps ``(batch, channels, height, width)``, shallow to deep, after any projection.
-        teacher_maps: as many, of the same shapes; a neuron is on where it is above 0.
-        margin: above 0.
+        teacher_maps: same number of maps, of the same shapes; a neuron is on where its value is above 0.
+        margin: distance that the student should keep from zero, above 0.
 
     Raises:
-        CmkdError: if numbers or shapes differ.
+        CmkdError: if the numbers or shapes of the maps differ.
 
     Source:
         Heo et al. 2019, arXiv 1811.03233, equation 4; the factor 3/1000 and the weights of the stages follow
@@ -47,8 +47,8 @@ class AB(Method):
     """Match which of the teacher's neurons are on, stage by stage.
 
     The paper first trains with this loss alone and then on the task; here both train together (our choice). 1 x 1
-    convolutions map the student's channels to the teacher's; both maps are pooled to the smaller resolution. A map
-    taken after a ReLU is on where it is above 0, so the boundary is kept.
+    convolutions map the student's channels to the teacher's; both maps are pooled to the smaller resolution.
+    In a map taken after a ReLU, a neuron is on where its value is above 0, so the boundary is kept.
 
     Args:
         margin: how far beyond the boundary the student is pushed.

@@ -1,4 +1,4 @@
-"""The student alone with all labels: the control that says what the hidden ones would give."""
+"""The student alone with all labels: the control that shows what the hidden labels would add."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from cmkd.methods.none import NoDistillation
 
 
 class AllLabels(NoDistillation):
-    """The student without a teacher, with every label of the data, where the run hides some; no terms.
+    """The student without a teacher, trained with all labels even if the run hides some; no terms.
 
-    It is the same as `none` where all labels are visible and right. It is a control and never counts as a gain.
+    It equals `none` if all labels are visible and correct. It is a control and never counts as a gain.
     """
 
     name = "all_labels"

@@ -22,17 +22,17 @@ def at(
 
     Args:
         student_maps: maps ``(batch, channels, height, width)``, shallow to deep.
-        teacher_maps: as many; channels may differ, and the smaller resolution of each pair is used.
+        teacher_maps: same number of maps; channels may differ, and each pair is compared at its smaller resolution.
         power: exponent of the activations.
         paper_form: the paper's equation 2, ``half the sum over stages of the mean over samples of ||a(s) - a(t)||``,
             instead of the authors' code.
 
     Raises:
-        CmkdError: if the numbers of maps or the batches differ.
+        CmkdError: if the numbers of maps or the batch sizes differ.
 
     Source:
         Zagoruyko and Komodakis 2017, arXiv 1612.03928. The authors' code has a mean of squares where the paper has a
-        norm: their scales differ widely, hence the large usual weight.
+        norm; the two scales differ widely, hence the large usual weight.
 
     Example:
         >>> import torch
@@ -57,7 +57,7 @@ class AT(Method):
         power: exponent of the activations, at least 1.
         paper_form: the paper's norm instead of the authors' mean of squares; choose a weight near 1.
         weight: factor of the term (1000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
-            that drowns the cross-entropy).
+            this dominates the cross-entropy).
     """
 
     name = "at"

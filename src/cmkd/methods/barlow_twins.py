@@ -12,22 +12,22 @@ from cmkd.types import Batch, Output, Spec
 
 
 def barlow_twins(student_embedding: Tensor, teacher_embedding: Tensor, *, off_diagonal_weight: float = 0.005) -> Tensor:
-    """Push the cross-correlation of channels to the identity: ``Σ_i (1 - C_ii)² + w Σ_{i≠j} C_ij²``.
+    """Push the cross-correlation of channels toward the identity: ``Σ_i (1 - C_ii)² + w Σ_{i≠j} C_ij²``.
 
-    ``C = ŝᵀ t̂ / B`` with channels standardized over the batch. The sums are not divided by the width;
-    `cmkd.methods.ds.channel_independence` is the same per channel, where variances are well above 1e-5: it scales small
-    ones up first.
+    ``C = ŝᵀ t̂ / B`` with channels standardized over the batch. The sums are not divided by the width.
+    `cmkd.methods.ds.channel_independence` is the same loss divided by the width, if variances are well above 1e-5; it
+    first scales up small ones.
 
     Args:
         student_embedding: ``(batch, dim)``.
         teacher_embedding: ``(batch, dim)``.
-        off_diagonal_weight: w.
+        off_diagonal_weight: w, the factor of the off-diagonal part.
 
     Raises:
         CmkdError: if the shapes differ.
 
     Source:
-        Zbontar et al. 2021, arXiv 2103.03230, equation 1; there both sides are views of one network.
+        Zbontar et al. 2021, arXiv 2103.03230, equation 1; there one network computes both sides, from two views.
 
     Example:
         >>> import torch

@@ -19,19 +19,21 @@ from cmkd.types import Batch, Output, Spec
 Stage = TypeVar("Stage")
 
 READ = ("logits", "embedding", "feature_maps", "target", "index", "inputs")
-"""What a method may need."""
+"""Fields of the outputs and of the batch that `Method.needs` may name."""
 WITHHELD = ("inputs", "index", "feature_maps")
-"""What a method does not get unless it needs it."""
+"""Fields that `forward` can rely on only if `Method.needs` names them."""
 HOOKS = {
     "setup": "setup(student_model, teacher_model) before training",
     "on_train_start": "on_train_start(dataset_size) before the first step",
     "on_train_epoch_start": "on_train_epoch_start(epoch) at the start of each epoch",
     "on_train_end": "on_train_end(student_model) after training",
 }
-"""The life of a method, in order: each hook, and how a training loop calls it."""
+"""Hooks in the order in which a training loop calls them: name -> call, and when to make it."""
 
 
 def _recorded(hook: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a hook so that the method remembers that it was called."""
+
     @wraps(hook)
     def run(self: Method, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the hook's own arguments
         hook(self, *args, **kwargs)
@@ -41,8 +43,10 @@ def _recorded(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    """Wrap `forward` so that hooks are checked before it and the returned terms after it."""
+
     @wraps(forward)
-    def run(self: Method, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401  # those of `forward`
+    def run(self: Method, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401  # `forward`'s own
         self.check_hooks()
         try:
             terms = forward(self, *args, **kwargs)
@@ -63,62 +67,64 @@ def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
 
 
 class Method(Requirements, nn.Module):
-    """A distillation method: named, weighted terms from a student's and a teacher's output.
+    """A distillation method: named, weighted loss terms, computed from the outputs of a student and a teacher.
 
-    Subclasses take two `Spec`s and keyword-only, typed hyperparameters, keep their projections as submodules, and
-    return only their distillation terms: the cross-entropy belongs to the objective. It is a mean over all pairs, those
-    without a label as zero; so are terms that read labels (`on_labeled`). They work in any training loop:
-    add the sum of the terms to the loss, give ``method.parameters()`` to the optimizer, and call the four hooks
-    `setup`, `on_train_start`, `on_train_epoch_start` and `on_train_end`, or at least those in `required_hooks`.
-    `forward` refuses to run before a required hook.
+    The constructor of a subclass takes two `Spec`s and typed, keyword-only hyperparameters, and stores its projections
+    as submodules. `forward` returns only the distillation terms; the cross-entropy belongs to the objective. The
+    cross-entropy is a mean over all pairs, where pairs without a label count as zero. Terms that read labels follow
+    the same rule (see `on_labeled`).
 
-    The teacher's output arrives detached and its model in eval mode, unless `trains_teacher` is true.
+    A method works in any training loop: add the sum of its terms to the loss, pass ``method.parameters()`` to the
+    optimizer, and call the four hooks `setup`, `on_train_start`, `on_train_epoch_start` and `on_train_end`, or at least
+    those in `required_hooks`. `forward` raises an error if a required hook other than `on_train_end` is missing.
+
+    The teacher's output arrives detached and the teacher is in eval mode, unless `trains_teacher` is true.
 
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
 
     Attributes:
-        teacher_maps: the teacher's feature maps that `forward` reads, by stage, and the height and width to which they
-            may be average-pooled before, None for the whole map. By default all, if it needs feature maps.
+        teacher_maps: feature maps of the teacher that `forward` reads: stage -> height and width to which the map may
+            be average-pooled beforehand, None for the full map. By default all maps, if `needs` names feature_maps.
     """
 
     name: str = "method"
-    """The name on the command line."""
+    """Name of the method on the command line."""
     kind: ClassVar[str] = "control"
     """One of control, logits, features, relations, structure, cross-modal."""
     paper: ClassVar[str] = ""
-    """Authors, year and where, in one line."""
+    """Reference in one line: authors, year, and venue or arXiv number."""
     bibtex: ClassVar[str] = ""
     """The paper's BibTeX entry."""
     needs: tuple[str, ...] = ()
-    """What it reads: logits, embedding, feature_maps, target, index, or inputs for the raw modalities."""
+    """What `forward` reads: logits, embedding, feature_maps, target, index, or inputs (the raw modalities)."""
     required_hooks: Mapping[str, str] = {}
-    """Each hook that it cannot do without, and why; an instance may set fewer, where its options make one needless."""
+    """Hook that a training loop must call -> reason; an instance may require fewer hooks, depending on its options."""
     uses_teacher: bool = True
-    """Whether `forward` reads the teacher's output; where it does not, the teacher is not run."""
+    """Whether `forward` reads the teacher's output; if not, the teacher is not run."""
     strong_view: bool = False
-    """Whether the student is its own teacher: `forward` receives its output on a strongly augmented view of the pairs
-    as the student's, and that on the ordinary view, detached, as the teacher's."""
+    """Whether the student is its own teacher. `forward` then receives the student's output on a strongly augmented view
+    of the pairs as `student`, and its detached output on the ordinary view as `teacher`."""
     trains_teacher: bool = False
-    """Whether the teacher trains too; its output then arrives attached and its own cross-entropy is added."""
+    """Whether the teacher trains too. Its output then arrives attached, and its own cross-entropy is added."""
     fresh_teacher: bool = False
-    """Whether the teacher that trains along starts untrained: only its architecture is then the run's."""
+    """Whether the teacher starts untrained and trains with the student, using only the run's teacher's architecture."""
     sees_all_labels: bool = False
-    """Whether its student sees the labels that a run hides: a control, which never counts as a gain."""
+    """Whether the student sees the labels that the run hides; such a method is a control and never counts as a gain."""
 
     alike: tuple[str, ...] = ()
-    """Names of buffers that all processes change alike, so that they are sent once and not in every step."""
+    """Names of buffers that change identically in all processes, so that they are sent once and not in every step."""
 
     taught_by: str = ""
-    """Name of the method whose student, of the same seed, is the teacher; empty for the run's teacher."""
+    """Name of the method whose student, trained with the same seed, is the teacher; empty for the run's teacher."""
 
-    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401  # those of other base classes
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401  # options of other base classes
         super().__init_subclass__(**options)
         for hook in HOOKS:
             setattr(cls, hook, _recorded(getattr(cls, hook)))
         cls.forward = _checked(cls.forward)  # type: ignore[method-assign]
-        if cls.name in (Method.name, *(base.__name__ for base in cls.__mro__)):  # messages then name the class
+        if cls.name in (Method.name, *(base.__name__ for base in cls.__mro__)):  # messages then show the class name
             cls.name = cls.__name__
 
     def __init__(self, student: Spec, teacher: Spec) -> None:
@@ -132,50 +138,51 @@ class Method(Requirements, nn.Module):
 
     @property
     def same_view(self) -> bool:
-        """Whether the teacher must see the view that the student sees, as where maps are compared place by place.
+        """Whether the teacher must see the same view as the student, for example to compare maps by position.
 
-        Otherwise its outputs may be averaged over several views of a pair.
+        If not, the teacher's outputs may be averaged over several views of a pair.
         """
         return bool(self.teacher_maps)
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms by name, scalars, for one batch of pairs that have both modalities."""
+        """Return the weighted terms by name, each a scalar, for one batch of pairs that have both modalities."""
         raise NotImplementedError
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Read both models once before training, to copy weights or a classifier. Does nothing by default."""
+        """Read both models once before training, for example to copy weights. Does nothing by default."""
 
     def on_train_start(self, dataset_size: int) -> None:
-        """Receive the number of training pairs that `forward` is given, which is above each ``batch.index``.
+        """Receive the number of training pairs that `forward` is given; every ``batch.index`` is below this number.
 
         Does nothing by default.
         """
 
     def on_train_epoch_start(self, epoch: int) -> None:
-        """Receive the number of the epoch that begins, from 0, and keep it as `epoch`."""
+        """Store the number of the epoch that begins, counted from 0, as `epoch`."""
         self.epoch = epoch
 
     def on_train_end(self, student: nn.Module) -> None:
-        """Finish the student in memory. Does nothing by default.
+        """Finalize the student in memory after training. Does nothing by default.
 
-        The file of a run holds the best epoch, before this call: what has to hold in use is done in each step.
+        A run saves the student of the best epoch before this call, so anything that the saved student needs must be
+        done in each step.
         """
 
     def check_hooks(self) -> None:
-        """Refuse a forward pass before a required hook.
+        """Raise an error if a hook that must precede the forward pass was not called.
 
         Raises:
-            CmkdError: with the line of code that is missing, and why.
+            CmkdError: if a required hook was not called; the message gives the missing line of code and the reason.
         """
         for hook, reason in self.required_hooks.items():
             if hook not in self._hooks_called and hook != "on_train_end":
                 raise CmkdError(f"{self.name}: call method.{HOOKS[hook]}; {reason}")
 
     def check_outputs_suffice(self) -> None:
-        """Refuse to work from a teacher's outputs alone, where the method needs its model, or an embedding they lack.
+        """Raise an error if recorded outputs cannot replace the teacher: its model or a missing embedding is needed.
 
         Raises:
-            CmkdError: with what it needs.
+            CmkdError: if the method needs more than the outputs; the message says what.
         """
         if self.uses_teacher and "embedding" in self.needs and not self.teacher_spec.dim:
             raise CmkdError(f"{self.name} reads the teacher's embedding, but its outputs have none; add an 'embedding'")
@@ -184,10 +191,10 @@ class Method(Requirements, nn.Module):
             raise CmkdError(f"{self.name} needs the teacher's model, not only its outputs: {reason}")
 
     def check_logits_suffice(self) -> None:
-        """Refuse to work from the logits of several teachers, where the method reads more than logits.
+        """Raise an error if the method reads more than logits, which is all that several teachers provide.
 
         Raises:
-            CmkdError: with what it reads.
+            CmkdError: if the method reads more than logits; the message says what.
         """
         embeds = self.uses_teacher and "embedding" in self.needs
         read = [*["embeddings"] * embeds, *["feature maps"] * bool(self.teacher_maps)]
@@ -196,12 +203,12 @@ class Method(Requirements, nn.Module):
             raise CmkdError(f"{self.name} {reason}, but cross-fitted teachers give only logits; use --teacher.folds 1")
 
     def warmup(self, epochs: int) -> float:
-        """Return a factor that rises linearly to 1 over the first `epochs` epochs; 1 throughout for 0."""
+        """Return a factor that rises linearly to 1 over the first `epochs` epochs; always 1 if `epochs` is 0."""
         return min((self.epoch + 1) / max(epochs, 1), 1.0)
 
 
 class ClassifierMethod(Method):
-    """A method that uses the teacher's classifier: a frozen copy, taken by `setup`."""
+    """A method that uses a frozen copy of the teacher's classifier, made in `setup`."""
 
     required_hooks: Mapping[str, str] = {"setup": "it copies the teacher's classifier"}
     teacher_classifier: nn.Module
@@ -210,7 +217,7 @@ class ClassifierMethod(Method):
         """Copy the teacher's classifier (embedding to logits).
 
         Raises:
-            CmkdError: if the teacher has no module of that name.
+            CmkdError: if the teacher has no module named ``classifier``.
         """
         classifier = getattr(teacher, "classifier", None)
         if not isinstance(classifier, nn.Module):
@@ -220,7 +227,7 @@ class ClassifierMethod(Method):
         self.teacher_classifier = copy.deepcopy(classifier).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> ClassifierMethod:
-        """Put the method in a mode, except for the copy, which stays in eval mode."""
+        """Set train or eval mode; the copied classifier always stays in eval mode."""
         super().train(mode)
         if "teacher_classifier" in self._modules:
             self.teacher_classifier.eval()
@@ -228,12 +235,12 @@ class ClassifierMethod(Method):
 
 
 def projection(student: Spec, teacher: Spec) -> nn.Module:
-    """Return a linear layer from the student's embeddings to the width of the teacher's; none if they are equal."""
+    """Return a linear layer from the width of the student's embedding to the teacher's; identity for equal widths."""
     return nn.Identity() if student.dim == teacher.dim else nn.Linear(student.dim, teacher.dim, bias=False)
 
 
 def deepest_pairs(student: Sequence[Stage], teacher: Sequence[Stage]) -> list[tuple[Stage, Stage]]:
-    """Pair two lists of maps (or of their shapes), shallow to deep, from the deepest on.
+    """Pair two lists of maps (or of their shapes), each ordered shallow to deep, starting with the deepest.
 
     Example:
         >>> deepest_pairs((8, 16, 32), (64, 128))
@@ -247,19 +254,20 @@ def on_labeled(
     student: Tensor,
     teacher: Tensor,
     batch: Batch,
-    **options: Any,  # noqa: ANN401  # those of the loss
+    **options: Any,  # noqa: ANN401  # options of the loss
 ) -> Tensor:
-    """Apply a loss that is a mean over samples to the labeled samples, and scale it to a mean over all of the batch.
+    """Apply a loss that averages over samples to the labeled samples only, and scale it to a mean over the whole batch.
 
-    Those without a label count as zero, so a sample weighs the same in this term, in the cross-entropy, and in terms
-    that need no labels, however few have one. With several processes it is the mean over this process's part of the
-    batch, like every mean over samples, and the training loop weighs the parts by their sizes.
+    Samples without a label count as zero. A sample therefore has the same weight in this term, in the cross-entropy,
+    and in terms that need no labels, even if few samples are labeled. With several processes, the result is the mean
+    over this process's part of the batch, like every mean over samples, and the training loop weights the parts by
+    their sizes.
 
     Args:
-        loss: maps student ``(n, ...)``, teacher ``(n, ...)`` and target ``(n,)`` to the mean over n samples.
-        student: ``(batch, ...)``.
-        teacher: ``(batch, ...)``.
-        batch: whose labels to use. Where it has no `Batch.labeled_rows`, they are found, for which a GPU is waited for.
+        loss: function of student ``(n, ...)``, teacher ``(n, ...)`` and target ``(n,)``, the mean over n samples.
+        student: student values ``(batch, ...)``, such as logits.
+        teacher: teacher values ``(batch, ...)``.
+        batch: batch with the labels. If it has no `Batch.labeled_rows`, they are computed, which synchronizes the GPU.
         options: keyword arguments of the loss.
 
     Returns:
@@ -281,11 +289,11 @@ def on_labeled(
 METHODS: Registry[Method] = Registry(
     "method", "cmkd.methods", Method, support=("base", "combine", "pages", "requirements", "stepped")
 )
-"""All methods by name; those of plug-ins are entry points of the group ``cmkd.methods``."""
+"""All methods by name. Plug-ins add theirs through entry points of the group ``cmkd.methods``."""
 
 
 def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method:  # noqa: ANN401  # checked against the signature
-    """Build a method by name; an unknown option is refused with the nearest valid one.
+    """Build a method by name. The error for an unknown option names the nearest valid one.
 
     Example:
         >>> create("kd", Spec(10, 64), Spec(10, 128), temperature=2.0).temperature
@@ -295,7 +303,7 @@ def create(name: str, student: Spec, teacher: Spec, /, **options: Any) -> Method
     check(name, method, options)
     if inspect.unwrap(method.forward) is Method.forward:
         raise CmkdError(f"{name}: it has no method 'forward', which returns its terms")
-    with in_one_line(f"{name} cannot be built"):  # the call alone: what its code raises keeps its traceback
+    with in_one_line(f"{name} cannot be built"):  # errors inside the constructor keep their traceback
         inspect.signature(method).bind(student, teacher, **options)
     made = method(student, teacher, **options)
     if not hasattr(made, "student_spec"):

@@ -37,14 +37,14 @@ def c2kd(
 ) -> Tensor:
     """KL divergence over the non-target classes, for samples on which both models rank the classes alike.
 
-    ``mean [tau(s, t) > threshold] KL(n_t || n_s)``, n the softened distribution over the classes other than the target,
-    tau Kendall's rank correlation.
+    ``mean [tau(s, t) > threshold] KL(n_t || n_s)``, where n is the softened distribution over the classes other than
+    the target, and tau is Kendall's rank correlation.
 
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
         target: ``(batch,)`` int64, all labeled.
-        threshold: samples with a rank correlation at or below it are left out; they still count in the mean.
+        threshold: samples whose rank correlation is not above it contribute 0 to the mean.
         temperature: softens both distributions.
 
     Returns:
@@ -70,19 +70,20 @@ def c2kd(
 
 
 class C2KD(Method):
-    """Distill both ways between proxies of student and teacher, only where their classes are ranked alike.
+    """Distill both ways between proxies of student and teacher, only on samples whose classes both rank alike.
 
     The teacher trains too. Each model and its own proxy (a small head on its embedding) distill into each other; the
     two proxies distill into each other over the non-target classes. The terms and their sum follow the authors' code
-    (``cramed/utils/helper.py``). Start from a teacher that was trained in an ordinary run and a fresh student, as that
-    code does, which pretrains a student but never loads it. The authors' heads are a 1 x 1 convolution of the last map,
-    batch-norm, a leaky rectifier and a linear layer; ours are two linear layers on the embedding, without batch-norm
-    (our choice). Unlabeled pairs take part only in the exchange between a model and its proxy. The authors' AVE code
-    trains with frozen batch-norm after its first evaluation; a trainer must put both models back to train mode.
+    (``cramed/utils/helper.py``). Start from a teacher that was trained in an ordinary run and a fresh student, as the
+    authors' code does (it pretrains a student but never loads it). The authors' heads are a 1 x 1 convolution of the
+    last map, batch-norm, a leaky ReLU and a linear layer; ours are two linear layers on the embedding, without
+    batch-norm (our choice). Unlabeled pairs contribute only to the terms between a model and its proxy. The authors'
+    AVE code trains with frozen batch-norm after its first evaluation; a training loop must set both models back to
+    train mode.
 
     Args:
-        threshold: rank correlation above which a sample takes part in the exchange between proxies.
-        temperature: softens both distributions of that exchange.
+        threshold: rank correlation above which a sample contributes to the term between the proxies.
+        temperature: softens both distributions of the term between the proxies.
         weight: factor of all three terms.
     """
 
@@ -109,7 +110,7 @@ class C2KD(Method):
         )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return ``c2kd_student`` and ``c2kd_teacher``, each with its proxy, and ``c2kd_cross`` between the proxies."""
+        """Return ``c2kd_student`` and ``c2kd_teacher`` (model and its proxy), and ``c2kd_cross`` (both proxies)."""
 
         def both_ways(a: Tensor, b: Tensor) -> Tensor:
             return kd(a, b.detach(), temperature=1.0) + kd(b, a.detach(), temperature=1.0)

@@ -25,21 +25,21 @@ def cc(
 ) -> Tensor:
     """Difference of Gaussian kernel matrices of the batch: ``||K(s) - K(t)|| / batch²``.
 
-    K is the Taylor form of ``exp(-gamma ||x - y||²)`` of L2-normalized embeddings,
+    K is the Taylor expansion of ``exp(-gamma ||x - y||²)`` for L2-normalized embeddings,
     ``exp(-2 gamma) sum over p <= order of (2 gamma)^p / p! (x'y)^p``.
 
     Args:
         student_embedding: ``(batch, dim)``.
         teacher_embedding: ``(batch, teacher dim)``.
         gamma: inverse width of the kernel.
-        order: highest power of the Taylor form.
+        order: highest power of the Taylor expansion.
         paper_form: use the squared norm, as in the paper's equation 5, instead of the norm.
 
     Returns:
-        Scalar; equal matrices give no gradient.
+        Scalar; the gradient is zero if the matrices are equal.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Peng et al. 2019, arXiv 1904.01802. The loss named CC in RepDistiller, a mean of absolute differences of
@@ -64,12 +64,12 @@ def cc(
 class CC(Method):
     """Match the teacher's kernel matrix between the samples of the global batch.
 
-    The embeddings are compared as they are. The paper projects both by trained layers; a projection of the teacher
-    that trains is free to collapse, so we leave them out (our choice).
+    The embeddings are compared without projections. The paper projects both with trained layers; a trained projection
+    of the teacher can collapse, so we leave both out (our choice).
 
     Args:
         gamma: inverse width of the Gaussian kernel.
-        order: highest power of its Taylor form.
+        order: highest power of the kernel's Taylor expansion.
         paper_form: use the squared norm instead of the norm.
         weight: factor of the term.
     """

@@ -1,4 +1,4 @@
-"""Methods as text on the command line: one by name, or a weighted sum of several."""
+"""Methods from text, as on the command line: a single method, or a weighted sum of several."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NO_OPTIONS: Options = MappingProxyType({})
 class Sum(Method):
     """A weighted sum of methods; their terms keep their names.
 
-    A repeated name gets a number: ``kd``, ``kd_2``. The sum passes every hook on to its methods, and needs and requires
-    what any of them does.
+    A repeated term name gets a number: ``kd``, ``kd_2``. The sum passes every hook on to its methods. It needs the
+    inputs and requires the hooks that any of its methods does.
 
     Args:
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
-        methods: the methods to add up.
+        methods: methods to add up.
         weights: factor of each method.
     """
 
@@ -56,21 +56,21 @@ class Sum(Method):
 
     @property
     def same_view(self) -> bool:
-        """Whether one of the methods needs the view that the student sees."""
+        """Whether any of the methods needs the student's view."""
         return any(method.same_view for method in self.parts())
 
     def check_hooks(self) -> None:
-        """Let each method refuse under its own name."""
+        """Check the hooks of each method, so that the error names the method."""
         for method in self.parts():
             method.check_hooks()
 
     def check_outputs_suffice(self) -> None:
-        """Let each method refuse under its own name."""
+        """Check each method, so that the error names the method."""
         for method in self.parts():
             method.check_outputs_suffice()
 
     def check_logits_suffice(self) -> None:
-        """Let each method that has a teacher refuse under its own name."""
+        """Check each method that uses a teacher, so that the error names the method."""
         for method in self.parts():
             if method.uses_teacher:
                 method.check_logits_suffice()
@@ -98,7 +98,7 @@ class Sum(Method):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of all methods.
 
-        If one of them trains the teacher, the teacher's output is still a constant for the others.
+        If one of them trains the teacher, the teacher's output is still a constant for the other methods.
         """
         terms: dict[str, Tensor] = {}
         constant = teacher.detach()
@@ -112,10 +112,10 @@ class Sum(Method):
 
 
 def taught_by(text: str) -> str:
-    """Return the method whose student is the teacher of a method or sum; empty for the run's teacher, or for none.
+    """Return the name of the method whose student teaches a method or sum; empty for the run's teacher or no teacher.
 
     Raises:
-        CmkdError: the methods of the sum have different teachers.
+        CmkdError: if the methods of the sum have different teachers.
     """
     kinds = {call.name: METHODS.find(call.name) for call in parse_sum(text)}
     taught = {name: kind for name, kind in kinds.items() if kind.uses_teacher or "setup" in kind.required_hooks}
@@ -127,9 +127,9 @@ def taught_by(text: str) -> str:
 
 
 def union_of_maps(methods: Iterable[Method]) -> dict[int, tuple[int, int] | None]:
-    """Return the teacher's maps that any of the methods reads, by stage from the shallowest.
+    """Return the teacher maps that any of the methods reads: stage -> size, from the shallowest.
 
-    A map that two of them want in different sizes is kept whole.
+    A map that two methods request in different sizes is kept unpooled.
     """
     found: dict[int, tuple[int, int] | None] = {}
     for method in methods:
@@ -143,17 +143,17 @@ def from_expression(text: str, student: Spec, teacher: Spec, defaults: Options =
     """Build a method, or a weighted sum of methods, from text.
 
     Args:
-        text: such as ``"kd"`` or ``"kd(temperature=2)+0.5*rkd"``.
+        text: expression such as ``"kd"`` or ``"kd(temperature=2)+0.5*rkd"``.
         student: shapes of the student's output.
         teacher: shapes of the teacher's output.
         defaults: method -> option -> value, for options that `text` does not give.
 
     Returns:
-        The method itself if there is only one, without a weight; else a `Sum`.
+        The method itself if there is only one, with weight 1; else a `Sum`.
 
     Raises:
-        CmkdError: unknown name or option (with the nearest valid one), a value of the wrong type, a weight that is not
-            a finite number, or shapes that a method cannot work with.
+        CmkdError: if a name or option is unknown (the message gives the nearest valid one), a value has the wrong type,
+            a weight is not a finite number, or a method cannot work with the shapes.
 
     Example:
         >>> spec = Spec(classes=10, dim=64)

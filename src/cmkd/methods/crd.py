@@ -1,6 +1,6 @@
 """Contrastive representation distillation with a memory (Tian et al. 2020).
 
-Longer than the others because its state must survive a checkpoint and agree between processes.
+This file is longer than other methods because its state must survive a checkpoint and agree between processes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def crd(
 
 
 class CRD(SteppedMethod):
-    """Tell the teacher's embedding of the same sample from its embeddings of other samples, and vice versa.
+    """Distinguish the teacher's embedding of the same sample from its embeddings of other samples, and vice versa.
 
     Both sides are projected and normalized. Two memories keep a running embedding of every training pair, and negatives
     are drawn from them. Differences from the authors' code, all our choice: the positive is the current embedding, not
@@ -81,11 +81,11 @@ class CRD(SteppedMethod):
 
     Args:
         dim: width of the common space.
-        negatives: how many are drawn each step (16384 in the paper).
+        negatives: number of negatives drawn in each step (16384 in the paper).
         temperature: divides the similarities.
         momentum: fraction of the old embedding that stays in the memory.
-        weight: factor of both terms, sums over negatives (0.8 in the common benchmark of 240 epochs on CIFAR-100; in a
-            short training that drowns the cross-entropy).
+        weight: factor of both terms, which are sums over negatives (0.8 in the common benchmark of 240 epochs on
+            CIFAR-100; in a short training this dominates the cross-entropy).
     """
 
     name = "crd"
@@ -132,7 +132,7 @@ class CRD(SteppedMethod):
                 setattr(self, name, F.normalize(noise).to(self.student_memory))
 
     def _holds(self, dataset_size: int, found: int) -> bool:
-        """Return whether a memory of `found` pairs is that of the training set; False if either is not known yet."""
+        """Return whether a memory of `found` pairs fits the training set; False if either size is not yet known."""
         if found and dataset_size and found != dataset_size:
             raise CmkdError(
                 f"crd: the checkpoint's memory holds {found} pairs, but the training set has {dataset_size}; "
@@ -169,7 +169,8 @@ class CRD(SteppedMethod):
         """Blend the embeddings of the batch into the memories.
 
         Raises:
-            CmkdError: an index is not that of a training pair. (On a GPU, which would be waited for, torch stops.)
+            CmkdError: if an index is not the position of a training pair. (On a GPU, the check would wait for the
+                device and is left out; torch raises its own error.)
         """
         pairs = len(self.student_memory)
         if index.device.type == "cpu" and len(index) and not 0 <= int(index.min()) <= int(index.max()) < pairs:

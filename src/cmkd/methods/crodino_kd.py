@@ -15,17 +15,17 @@ from cmkd.types import Batch, Output, Spec
 
 @in_float32
 def info_nce(student_embedding: Tensor, teacher_embedding: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """InfoNCE of the two embeddings of each pair: the cross-entropy of finding one among all of the batch by the other.
+    """InfoNCE of paired embeddings: the cross-entropy of finding the partner of each one among all of the batch.
 
-    The similarity is the cosine over the temperature; the mean of both directions.
+    The similarity is the cosine divided by the temperature. The loss is the mean of both directions.
 
     Args:
         student_embedding: ``(batch, dim)``.
-        teacher_embedding: the same shape.
-        temperature: above 0.
+        teacher_embedding: same shape as `student_embedding`.
+        temperature: divides the cosines, above 0.
 
     Returns:
-        Scalar; ``log(batch)`` where all are alike.
+        Scalar; ``log(batch)`` if all embeddings are alike.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -45,21 +45,22 @@ def info_nce(student_embedding: Tensor, teacher_embedding: Tensor, *, temperatur
 
 
 class CroDiNoKD(Method):
-    """Train both classifiers together, with embeddings split into what the modalities share and what is their own.
+    """Train both classifiers together, with each embedding split into a shared and a modality-specific part.
 
-    A rival that needs no trained teacher: the one of the run gives its architecture alone, and an untrained copy trains
-    along with each student. Shared parts of one
-    pair are drawn together and those of different pairs apart (InfoNCE); shared and own part of an embedding are made
-    orthogonal; one classifier of both modalities reads the classes from the shared parts.
+    A baseline that needs no trained teacher: it takes only the architecture of the run's teacher, and trains an
+    untrained copy along with each student. The shared parts of one pair are pulled together and those of different
+    pairs are pushed apart (InfoNCE); the shared and the specific part of an embedding are made orthogonal; one
+    classifier for both modalities predicts the classes from the shared parts.
 
-    Our reading for classification: the paper segments RGB and depth images, its full text is not at hand, and its
-    abstract and the overview in its repository name disentanglement into invariant and specific features, contrastive
-    learning, an auxiliary decoder, and augmentation of each modality by itself. The forms of the terms and their weight
-    are ours. Here co-registered inputs keep the same augmentation; others are augmented by themselves in any case.
+    This is our reading for classification: the paper segments RGB and depth images, and its full text was not
+    available to us. Its abstract and the overview in its repository name disentanglement into invariant and specific
+    features, contrastive learning, an auxiliary decoder, and separate augmentation of each modality. The formulas of
+    the terms and their weight are ours. Here co-registered inputs keep the same augmentation; other inputs are
+    augmented separately in any case.
 
     Args:
-        width: of each part.
-        temperature: of the contrastive term.
+        width: number of channels of each part.
+        temperature: temperature of the contrastive term.
         weight: factor of the three terms.
     """
 

@@ -22,7 +22,7 @@ def ctkd(
     span: float = 20.0,
     reversal: float = 1.0,
 ) -> Tensor:
-    """KD at a temperature learned against the student: ``T = lowest + span sigmoid(log_scale)``.
+    """KD at a temperature that is learned adversarially: ``T = lowest + span sigmoid(log_scale)``.
 
     The gradient with respect to `log_scale` is reversed and scaled, so one optimizer raises the loss with respect
     to T and lowers it with respect to the student.
@@ -30,7 +30,7 @@ def ctkd(
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        log_scale: scalar or one element, the learned parameter.
+        log_scale: learned parameter, a scalar or one element.
         lowest: the temperature's lower limit, above 0.
         span: the temperature's range.
         reversal: strength of the reversed gradient, 0 to 1.
@@ -57,7 +57,7 @@ def ctkd(
 
 
 class CTKD(Method):
-    """Distill at a temperature that is learned against the student, more strongly from epoch to epoch.
+    """Distill at a temperature that is learned against the student, with a strength that grows over the epochs.
 
     Args:
         lowest: the temperature's lower limit.

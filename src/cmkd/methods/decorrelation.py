@@ -19,7 +19,7 @@ def decorrelation(embedding: Tensor) -> Tensor:
 
     Source:
         After Cogswell et al. 2016, arXiv 1511.06068, who halve the sum of squared covariances of activations; here
-        correlations, so that the scale of a channel does not matter.
+        the terms are correlations, so that the scale of a channel does not matter.
 
     Example:
         >>> import torch

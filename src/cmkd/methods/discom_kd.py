@@ -13,11 +13,11 @@ from cmkd.types import Batch, Output, Spec
 
 
 def overlap(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
-    """Mean cosine of two parts of the same samples: ``mean cos(a, b)``; 0 where they are orthogonal.
+    """Mean cosine between two parts of the embeddings: ``mean cos(a, b)``; 0 where they are orthogonal.
 
     Args:
         student_embedding: ``(batch, dim)``.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -34,25 +34,26 @@ def overlap(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
 
 
 class DisCoMKD(Method):
-    """Train both classifiers together, their embeddings split into invariant, informative and irrelevant parts.
+    """Train both classifiers together, with embeddings split into invariant, informative and irrelevant parts.
 
-    A rival that needs no trained teacher: the one of the run gives its architecture alone, and an untrained copy trains
-    along with each student. A discriminator of the
-    modality acts against the invariant part; two others read the modality from the informative and the irrelevant part;
-    one classifier of both modalities reads the classes from the invariant and from the informative part; and the
-    informative part is orthogonal to the two others.
+    A baseline that needs no trained teacher: it takes only the architecture of the run's teacher, and trains an
+    untrained copy along with each student. A modality discriminator is trained adversarially on the invariant part; two
+    others predict the modality from the informative and from the irrelevant part; one classifier for both modalities
+    predicts the classes from the invariant and from the informative part; and the informative part is made orthogonal
+    to the other two.
 
     Terms and their sum follow the authors' code (``model_pytorch.py``, and the script that trains it). Differences: the
-    paper has two encoders a modality, one of the invariant part; here one embedding is split by a linear layer, and the
-    student's own classifier reads all of it. The invariant part of each modality is standardized per channel over the
-    global batch, then has a ReLU: the code's batch-norm without its trained scale and shift, by which the encoder
-    could beat its adversary through growth. Modalities are classes; the authors' code gives rows of ones and of zeros
-    as probabilities, which does not tell them apart. Its batches of the two modalities are no pairs, ours are. It
-    averages the cross-entropies of the two models where ours are added, hence the weight of 2. Unlabeled pairs, which
-    the paper does not have, take part in all terms that need no label.
+    paper has two encoders a modality, one of them for the invariant part; here one embedding is split by a linear
+    layer, and the student's own classifier reads the whole embedding. The invariant part of each modality is
+    standardized per channel over the global batch, then passes a ReLU: the code's batch-norm without its trained scale
+    and shift, with which the encoder could beat the discriminator merely by growing. Here the modalities are two
+    classes; the authors' code gives rows of ones and of zeros as probabilities, which does not distinguish them. The
+    two modalities of its batches are not paired, ours are. It averages the cross-entropies of the two models where ours
+    are added, hence the weight of 2. Unlabeled pairs, which the paper does not have, contribute to all terms that need
+    no label.
 
     Args:
-        width: of each part. Our choice; the paper's have half the width of its embedding.
+        width: number of channels of each part (our choice; the paper's parts have half the width of its embedding).
         weight: factor of the four terms, which have weight 1 in the paper.
     """
 

@@ -17,7 +17,7 @@ def pearson_distance(x: Tensor, y: Tensor, *, eps: float = 1e-8) -> Tensor:
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     ours, theirs = torch.linalg.vector_norm(x, dim=1), torch.linalg.vector_norm(y, dim=1)
     varied = (ours > least[0]) & (theirs > least[1])
-    # a constant row is divided by 1: its gradient would be 1 / eps
+    # a constant row is divided by 1, since eps would give a gradient of 1 / eps
     correlation: Tensor = (x * y).sum(1) / (ours * theirs + eps).where(varied, 1.0)
     return 1.0 - correlation.mean()
 
@@ -45,7 +45,7 @@ def dist(
 
     Returns:
         Scalar. A constant row or column has no correlation and counts as distance 1. With two classes, the part over
-        rows is left out: the correlation of two numbers is 1 or -1, with a gradient that is zero or has no bound.
+        rows is left out: the correlation of two numbers is 1 or -1, with a gradient that is zero or unbounded.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -75,8 +75,8 @@ class DIST(Method):
         gamma: weight of the relation between samples within a class.
         temperature: softens both distributions (the paper has 1 for ImageNet and 4 for CIFAR-100).
         times_squared_temperature: multiply by T² as the authors' code does; the paper's appendix does not.
-        weight: factor of the term. With the paper's 1, T²(beta + gamma) is a factor of 64 at this temperature; it was
-            lowered with that of `kd` (docs/performance.md).
+        weight: factor of the term. With the paper's weight of 1, the factor T²(beta + gamma) is 64 at this temperature;
+            the weight was lowered together with that of `kd` (docs/performance.md).
     """
 
     name = "dist"

@@ -24,7 +24,7 @@ def dkd(
 ) -> Tensor:
     """KD split in two: ``T² (alpha KL(b_t || b_s) + beta KL(n_t || n_s))``.
 
-    b is the pair (target, all others) of softened probabilities, n the distribution over the other classes.
+    b is the pair (target, all others) of softened probabilities, and n is the distribution over the other classes.
 
     Args:
         student_logits: ``(batch, classes)``.
@@ -35,7 +35,7 @@ def dkd(
         temperature: T, above 0.
 
     Returns:
-        Scalar, the mean over the batch. With two classes the second part is 0: only one class is left.
+        Scalar, the mean over the batch. With two classes the second part is 0: only one other class is left.
 
     Raises:
         CmkdError: if the shapes differ.

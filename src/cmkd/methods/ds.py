@@ -34,29 +34,31 @@ def channel_independence(
 
     Hats mark channels standardized over the batch (biased variance); there are D channels and B samples.
 
-    - ``teacher``: ``C = t̂ᵀ ŝ / B`` towards the identity,
-      ``(1/D) Σ_i (1 - C_ii)² + (off_diagonal_weight / D) Σ_{i≠j} C_ij²``: each student channel is tied to its teacher
-      channel and kept independent of the teacher's others.
-    - ``cross``: ``C`` towards the teacher's own correlations ``t̂ᵀ t̂ / B``, with the same two factors: 0 exactly where
-      the student equals the teacher. Class probabilities sum to 1, so that they cannot all be uncorrelated.
-    - ``self``: ``C = ŝᵀ ŝ / B``, only the off-diagonal part: the control without a teacher.
-    - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²`` of each model's own correlations.
+    - ``teacher``: pulls ``C = t̂ᵀ ŝ / B`` toward the identity,
+      ``(1/D) Σ_i (1 - C_ii)² + (off_diagonal_weight / D) Σ_{i≠j} C_ij²``. Each student channel is tied to its teacher
+      channel and kept independent of the other teacher channels.
+    - ``cross``: pulls ``C`` toward the teacher's own correlations ``t̂ᵀ t̂ / B``, with the same two factors. It is 0
+      exactly where the student equals the teacher, whereas class probabilities, which sum to 1, cannot all be
+      uncorrelated.
+    - ``self``: only the off-diagonal part, of ``C = ŝᵀ ŝ / B``: the control without a teacher.
+    - ``structure``: ``(off_diagonal_weight / D) Σ_{i≠j} (C^S_ij - C^T_ij)²``, where C^S and C^T are the correlations
+      within each model.
 
     Args:
         student_output: ``(batch, dim)``, after any projection.
-        teacher_output: ``(batch, dim)``; not read with ``reference="self"``.
+        teacher_output: ``(batch, dim)``; ignored with ``reference="self"``.
         off_diagonal_weight: factor of every off-diagonal part.
-        reference: target of the student's correlations, as above.
+        reference: target of the student's correlations, see above.
 
     Returns:
         Scalar. A constant channel counts as uncorrelated with all others and with its teacher channel.
 
     Raises:
-        CmkdError: on different shapes or an unknown reference.
+        CmkdError: if the shapes differ or the reference is unknown.
 
     Source:
-        After Si et al. 2023, arXiv 2306.15977, which names channel-wise independence of the output features; the form
-        is that of Zbontar et al. 2021 (arXiv 2103.03230), per channel, and is our reading.
+        After Si et al. 2023, arXiv 2306.15977, which names channel-wise independence of the output features. The
+        formula is our reading: the loss of Zbontar et al. 2021 (arXiv 2103.03230), divided by the number of channels.
 
     Example:
         >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -89,7 +91,7 @@ def map_points(
         feature_map: ``(batch, channels, height, width)``.
         points: ``pooled``: one vector per sample, the flattened pooled map; ``positions``: one vector of channels per
             position of the pooled map.
-        pool: side of the map after adaptive average pooling, at most that of the map itself; None for no pooling.
+        pool: side of the map after adaptive average pooling, limited to the map's own size; None for no pooling.
 
     Returns:
         ``(batch, channels p p)`` or ``(batch p p, channels)``, at least float32.
@@ -117,7 +119,7 @@ def feature_uniformity(
 ) -> Tensor:
     """Uniform distribution of intermediate features on the hypersphere.
 
-    ``L = log mean_{i<j} exp(-t |u_i - u_j|²)`` of the vectors ``u``, optionally centered and then scaled to length one.
+    ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``, where the vectors ``u`` are optionally centered and then have length 1.
 
     - ``self`` returns the student's L.
     - ``teacher`` returns ``max(0, L(student) - L(teacher))``: as uniform as the teacher overall, but not more.
@@ -127,25 +129,25 @@ def feature_uniformity(
 
     Args:
         student_points: ``(n, dim)``.
-        teacher_points: ``(m, teacher dim)``; for ``pairs`` ``(n, teacher dim)`` of the same samples; not read with
-            ``reference="self"``. It gets no gradient.
+        teacher_points: ``(m, teacher dim)``; with ``pairs``, ``(n, teacher dim)`` for the same samples; ignored with
+            ``reference="self"``. They receive no gradient.
         t: inverse width of the potential.
         center: whether to subtract the mean vector first, because features after a ReLU share one orthant.
-        reference: as above.
-        eps: the length is ``sqrt(|x|² + eps)``. Centering reduces collapsed features to rounding noise; eps keeps
-            their gradient below ``1 / sqrt(eps)``.
+        reference: how the teacher is used, see above.
+        eps: each vector is divided by ``sqrt(|x|² + eps)``. Centering reduces collapsed features to rounding noise; eps
+            keeps their gradient below ``1 / sqrt(eps)``.
 
     Returns:
         Scalar; 0 for fewer than two points. Memory is O(n dim).
 
     Raises:
-        CmkdError: if the reference is unknown, or is the teacher and there are no teacher points, or, for ``pairs``, if
+        CmkdError: if the reference is unknown; if it needs teacher points and there are none; or, for ``pairs``, if
             the numbers of points differ.
 
     Source:
-        After Si et al. 2023, arXiv 2306.15977, which names uniform distribution of intermediate features; the form is
-        that of Wang, Isola 2020 (arXiv 2005.10242); both ways to use the teacher are ours. Peng et al. 2019 (`cc`) and
-        Tung and Mori 2019 (`sp`) match pairs by a kernel too.
+        After Si et al. 2023, arXiv 2306.15977, which names uniform distribution of intermediate features. The formula
+        is that of Wang, Isola 2020 (arXiv 2005.10242); both ways to use the teacher are ours. Peng et al. 2019 (`cc`)
+        and Tung and Mori 2019 (`sp`) also match pairs with a kernel.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
@@ -175,31 +177,31 @@ def _check(kind: str, value: str, known: Sequence[str]) -> None:
 
 
 class DimensionalStructure(Method):
-    """Guide the student to the teacher's dimensional structure, in addition to KD.
+    """Transfer the teacher's dimensional structure to the student, in addition to KD.
 
-    ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out, with all it
-    needs. The independence is that of the class probabilities, or of the embeddings (where the widths differ, a trained
-    linear map projects the student). The uniformity is the mean over the chosen feature maps. All statistics are those
-    of the global batch.
+    ``kd_weight KD + independence_weight L_ind + uniformity_weight L_uni``; a term of weight 0 is left out and needs no
+    inputs. The independence is computed on the class probabilities or on the embeddings (if the widths differ, a
+    trained linear map projects the student). The uniformity is the mean over the chosen feature maps. All statistics
+    are computed over the global batch.
 
-    A teacher that was trained on different classes has no probabilities to compare: choose
-    ``ds(kd_weight=0,independence_features=embedding)``. Whether that helps depends on the data, so compare it with
+    If the teacher was trained on different classes, there are no class probabilities to compare: use
+    ``ds(kd_weight=0,independence_features=embedding)``. Whether this helps depends on the data, so compare it with
     `none`. The best temperature and weights also differ between data sets and networks.
 
     Related work: on class probabilities, the diagonal of the independence term is the within-class relation of DIST
-    (Huang et al. 2022, arXiv 2205.10536; `dist`), there as ``1 - r`` and here as ``(1 - r)²``.
+    (Huang et al. 2022, arXiv 2205.10536; `dist`), with ``(1 - r)²`` here and ``1 - r`` there.
 
     Args:
         kd_weight: factor of the KL divergence of the softened logits; the cross-entropy has weight 1.
         temperature: softens the logits of KD, and the class probabilities whose channels are made independent.
         independence_weight: factor of the channel-wise independence.
-        independence_features: the output features: ``probabilities`` of the classes, or the ``embedding``.
+        independence_features: output features of the independence: class ``probabilities`` or ``embedding``.
         independence_reference: ``teacher``, ``cross``, ``self`` or ``structure``, see `channel_independence`.
         off_diagonal_weight: factor of the off-diagonal part of the independence.
         uniformity_weight: factor of the uniformity.
         uniformity_reference: ``pairs``, ``teacher`` (hinge) or ``self``, see `feature_uniformity`.
         t: inverse width of the Gaussian potential of the uniformity.
-        stages: the feature maps whose uniformity is used, shallow to deep; a negative one counts from the deepest.
+        stages: indices of the feature maps for the uniformity, shallow to deep; negative values count from the deepest.
         points: ``pooled`` or ``positions``, see `map_points`.
         pool: side of the pooled map; None for no pooling.
         center: whether the uniformity subtracts the mean vector first.
@@ -265,7 +267,7 @@ class DimensionalStructure(Method):
         own = ("logits", *["embedding"] * embeds, *["feature_maps"] * bool(uniformity_weight))
         outputs = [*["logits"] * bool(kd_weight or (led and not embeds)), *["embedding"] * (led and embeds)]
         read = (*outputs, *["feature_maps"] * bool(self.teacher_maps))
-        self.uses_teacher, self.needs = bool(read), read or own  # of the teacher, or of the student where it is alone
+        self.uses_teacher, self.needs = bool(read), read or own  # read of the teacher, or of the student alone
         self.projection = projection(student, teacher) if led and embeds else nn.Identity()
 
     def _pooled(self, stage: int, pool: int | None, *, paired: bool) -> tuple[int, int] | None:
@@ -283,7 +285,7 @@ class DimensionalStructure(Method):
 
     @property
     def same_view(self) -> bool:
-        """Whether positions are compared; a pooled map is a vector per pair, which views may share."""
+        """Whether positions are compared; a pooled map is one vector per pair, which may be averaged over views."""
         return bool(self.teacher_maps) and self.points == "positions"
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ def fd_cmkd(
 
     Args:
         student_embedding: ``(batch, dim)``, after any projection.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
         low_share: fraction of the frequencies that count as low.
         high_weight: factor of the high-frequency part.
 
@@ -35,8 +35,8 @@ def fd_cmkd(
     Source:
         Liu et al. 2025, arXiv 2511.19887. Our choices: the transform is orthonormal, so the spectrum has the scale of
         the features, and the loss compares spectra. A copy of the authors' code (``re-FD-CMKD-main``) leaves the mean
-        out, transforms each band back, and gives each band of a sample length one before it compares: there the sizes
-        of the two bands relative to each other do not count, and here they do.
+        out, transforms each band back, and scales each band of a sample to unit length before the comparison: there
+        the relative size of the two bands has no effect, and here it does.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
@@ -59,8 +59,8 @@ class FDCMKD(ClassifierMethod):
     """Match the teacher's low frequencies, and only the order of magnitude of its high ones.
 
     A second term is the cross-entropy of labeled pairs when the student's projected embedding goes through the
-    teacher's frozen classifier. (The paper shares one classifier between both; with a trained teacher it is this one.
-    A copy of the authors' code trains classifiers of each band besides, which both models share.)
+    teacher's frozen classifier. (The paper shares one classifier between both models; with a trained teacher, it is
+    the teacher's. A copy of the authors' code also trains a classifier for each band, shared by both models.)
 
     Args:
         low_share: fraction of the frequencies that count as low.

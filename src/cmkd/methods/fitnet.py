@@ -11,11 +11,11 @@ from cmkd.types import Batch, Output, Spec
 
 
 def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Mean squared difference of two maps of one shape: ``mean (s - t)²``.
+    """Mean squared difference of two maps of the same shape: ``mean (s - t)²``.
 
     Args:
         student_map: ``(batch, channels, height, width)``, after any projection.
-        teacher_map: the same shape.
+        teacher_map: same shape as `student_map`.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -34,12 +34,12 @@ def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 class FitNet(Method):
-    """Regress one of the teacher's maps from the student's by a trained 1 x 1 convolution.
+    """Predict one of the teacher's maps from the student's map with a trained 1 x 1 convolution.
 
     Maps of different resolution are average-pooled to the smaller one (our choice; the paper's maps are of equal size).
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
         weight: factor of the term.
     """
 

@@ -1,4 +1,4 @@
-"""FixMatch: a student learns from its own confident predictions. What unlabeled pairs give without a teacher."""
+"""FixMatch: a student learns from its own confident predictions; shows what unlabeled pairs add without a teacher."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def fixmatch(student_logits: Tensor, teacher_logits: Tensor, *, threshold: float
     """Cross-entropy to the confident hard predictions on another view: ``mean 1[max q >= threshold] H(argmax q, p)``.
 
     Args:
-        student_logits: ``(batch, classes)``, of p, on the strong view.
-        teacher_logits: ``(batch, classes)``, of q, on the weak view; no gradient enters them.
-        threshold: least probability of a prediction that counts.
+        student_logits: ``(batch, classes)`` on the strong view; their softmax is p.
+        teacher_logits: ``(batch, classes)`` on the weak view; their softmax is q. They receive no gradient.
+        threshold: lowest confidence of a prediction that counts.
 
     Returns:
         Scalar, the mean over the batch; a pair below the threshold counts as 0.
@@ -40,22 +40,22 @@ def fixmatch(student_logits: Tensor, teacher_logits: Tensor, *, threshold: float
 
 
 class FixMatch(Method):
-    """Predict on a strongly augmented view what the student is confident of on the ordinary view.
+    """Predict on a strongly augmented view what the student predicts with confidence on the ordinary view.
 
-    A control: it uses the pairs without a label as distillation does, but not the rich modality, and so also pairs
-    that lack it. In a training loop of your own, pass the student's output on a strong view as `student`, and its
+    A control: like distillation, it uses the pairs without a label. It does not use the rich modality, so it also uses
+    pairs that lack it. In a training loop of your own, pass the student's output on a strong view as `student`, and its
     output on a weak view as `teacher`.
 
-    The paper draws 7 unlabeled images for each labeled one; here a batch is drawn from all pairs alike, and the mean is
-    over all of them, labeled ones included as in the paper. Its cross-entropy is a mean over the labeled images; here
-    labels weigh less where few pairs have one. So with a tenth of the labels, a weight of 0.1 has the paper's
-    ratio. On validation over three data sets, it is 1.3 points above a weight of 1, within chance. Its strong views are
-    RandAugment or CTAugment, then Cutout; ours are larger shifts, rotations, noise and gaps, then Cutout
-    (`cmkd.training.augment.stronger`). Both views update the statistics of batch normalization. Its optimizer (SGD,
-    cosine decay) is the run's.
+    The paper draws 7 unlabeled images for each labeled one; here a batch is drawn uniformly from all pairs, and the
+    mean is over all of them, labeled ones included as in the paper. The paper's cross-entropy is a mean over the
+    labeled images; here labels weigh less where few pairs have one. With a tenth of the labels, a weight of 0.1
+    therefore has the paper's ratio. On validation over three data sets, it scores 1.3 points above a weight of 1, a
+    difference within chance. The paper's strong views are RandAugment or CTAugment, then Cutout; ours are larger
+    shifts, rotations, noise and gaps, then Cutout (`cmkd.training.augment.stronger`). Both views update the statistics
+    of batch normalization. The run's optimizer replaces the paper's (SGD, cosine decay).
 
     Args:
-        threshold: least probability of a prediction that is learned from.
+        threshold: lowest confidence of a prediction that is learned from.
         weight: factor of the term; the cross-entropy has weight 1.
     """
 

@@ -14,9 +14,9 @@ from cmkd.types import Batch, Output, Spec
 
 
 def flows(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return the flow ``(batch, channels, next channels)`` between each two neighboring maps.
+    """Return the flows between neighboring maps, each ``(batch, channels, next channels)``.
 
-    It is the mean product over positions, at the smaller resolution.
+    A flow is the mean product of two channels over positions, at the smaller resolution.
     """
     matrices = []
     for lower, upper in pairwise(maps):
@@ -30,14 +30,14 @@ def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tenso
     """Squared difference of flows between neighboring stages: ``sum over pairs of mean (F(s) - F(t))²``.
 
     Args:
-        student_maps: two maps ``(batch, channels, height, width)`` at least, shallow to deep.
-        teacher_maps: as many, with the same channels; resolutions may differ.
+        student_maps: at least two maps ``(batch, channels, height, width)``, shallow to deep.
+        teacher_maps: same number of maps, with the same channels; resolutions may differ.
 
     Raises:
-        CmkdError: if the numbers of maps or the batches differ.
+        CmkdError: if the numbers of maps or the batch sizes differ.
 
     Source:
-        Yim et al. 2017, CVPR, equations 1 and 2 (there a first stage of training; here together with the task).
+        Yim et al. 2017, CVPR, equations 1 and 2 (there in a first stage of training; here together with the task).
 
     Example:
         >>> maps = [torch.ones(1, 2, 4, 4), torch.ones(1, 3, 2, 2)]
@@ -49,14 +49,14 @@ def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tenso
 
 
 class FSP(Method):
-    """Match how the features of one stage turn into those of the next.
+    """Match how the features of one stage turn into the features of the next stage.
 
     The paper needs equal channels; here 1 x 1 convolutions map the student's to the teacher's (our choice). Where the
     numbers of maps differ, the deepest ones are paired.
 
     Args:
         weight: factor of the term (50 in the common benchmark of 240 epochs on CIFAR-100; in a short training
-            that drowns the cross-entropy).
+            this dominates the cross-entropy).
     """
 
     name = "fsp"

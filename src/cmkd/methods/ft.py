@@ -16,7 +16,7 @@ def ft(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     Args:
         student_map: the student's factor ``(batch, channels, height, width)``.
-        teacher_map: the teacher's, the same shape.
+        teacher_map: the teacher's factor, of the same shape.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -51,10 +51,10 @@ class FT(Method):
     to the smaller one.
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
         ratio: channels of the factor, as a fraction of the teacher's channels.
-        weight: factor of the term (200 in RepDistiller, for 240 epochs on CIFAR-100; in a short training that
-            drowns the cross-entropy).
+        weight: factor of the term (200 in RepDistiller, for 240 epochs on CIFAR-100; in a short training this
+            dominates the cross-entropy).
     """
 
     name = "ft"

@@ -16,7 +16,7 @@ def hallucination(student_embedding: Tensor, teacher_embedding: Tensor) -> Tenso
 
     Args:
         student_embedding: ``(batch, dim)``, after any projection.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
 
     Raises:
         CmkdError: if the shapes differ.

@@ -27,13 +27,13 @@ def hypersphere(
         teacher_embedding: ``(batch, dim)``; its uniformity is a constant when it does not train.
         t: inverse width of the Gaussian potential.
         alignment_power: a, above 0.
-        uniformity_weight: w.
+        uniformity_weight: w, the factor of the uniformity.
 
     Raises:
         CmkdError: if the shapes differ.
 
     Source:
-        Wang, Isola 2020, arXiv 2005.10242, section 4; there both sides are views of one network.
+        Wang, Isola 2020, arXiv 2005.10242, section 4; there one network computes both sides, from two views.
 
     Example:
         >>> import torch

@@ -10,7 +10,7 @@ from cmkd.ops import check_pair, in_float32
 from cmkd.types import Batch, Output, Spec
 
 SMALLEST = 1e-24
-"""Squared norm of a row of the Gram matrix at which the row counts as zero; `F.normalize` takes the same norm."""
+"""Squared norm up to which a row of the Gram matrix counts as zero, the same limit as in `F.normalize`."""
 
 
 @in_float32
@@ -19,10 +19,10 @@ def ickd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     Args:
         student_map: ``(batch, channels, height, width)``, after any projection.
-        teacher_map: the same channels; the resolution may differ.
+        teacher_map: same batch and channels; the resolution may differ.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Liu et al. 2021, ICCV, equations 2 to 4. One of the authors' codes divides by channels times batch, as here, the
@@ -46,9 +46,10 @@ def ickd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def _row_products(x: Tensor, y: Tensor) -> Tensor:
-    """Return the inner product of each row of ``x xᵀ`` with that of ``y yᵀ``, without these: ``(batch, channels)``.
+    """Return the inner product of each row of ``x xᵀ`` with the same row of ``y yᵀ``, ``(batch, channels)``.
 
-    It is ``x_i (xᵀ y) y_iᵀ``. Deep maps have many channels at few positions, where this is much less work.
+    It is computed as ``x_i (xᵀ y) y_iᵀ``, without the Gram matrices. Deep maps have many channels and few positions,
+    so this is much less work.
     """
     return (x @ (x.transpose(1, 2) @ y) * y).sum(2)
 
@@ -61,9 +62,9 @@ class ICKD(Method):
     is. The best published ImageNet figure used a pretrained student.
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
         weight: factor of the term (2.5 in the common benchmark of 240 epochs on CIFAR-100; in a short training
-            that drowns the cross-entropy).
+            this dominates the cross-entropy).
     """
 
     name = "ickd"

@@ -52,9 +52,9 @@ def _standardized(logits: Tensor, eps: float) -> Tensor:
 class LSKD(Method):
     """Match the teacher's logits up to their scale and shift.
 
-    The published gain is confounded with a KD weight of 9. The temperature is that of `kd`, and so was the weight
-    until validation lowered that of `kd` to 1. For a difference that comes from the standardization alone, compare
-    ``lskd(weight=1)`` with `kd`.
+    The published gain is confounded with a KD weight of 9. The temperature is the same as in `kd`, and so was the
+    weight until the weight of `kd` was lowered to 1 on validation. To see the effect of the standardization alone,
+    compare ``lskd(weight=1)`` with `kd`.
 
     Args:
         temperature: T of the KD on standardized logits (the paper's base temperature).

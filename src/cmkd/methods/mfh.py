@@ -22,7 +22,7 @@ def mfh(student_embedding: Tensor, teacher_embedding: Tensor, general: Tensor) -
 
     Args:
         student_embedding: ``(batch, dim)``, after any projection.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
         general: ``(dim,)`` bool, the channels that are kept.
 
     Raises:
@@ -73,11 +73,11 @@ def permutation_saliency(embedding: Tensor, classifier: nn.Module, order: Tensor
 class MFH(ClassifierMethod, SteppedMethod):
     """Match only the teacher's decisive channels, found by permuting one channel at a time.
 
-    The saliency of each channel, by the teacher's classifier, is summed over the first epochs and then fixed; the most
-    salient channels are kept. In the paper teacher and student are first trained to have close features, so that what
-    the teacher's classifier uses is general to both modalities. So train the teacher beforehand, best with a method
-    that draws both together (such as c2kd); with an ordinary teacher the kept channels are its decisive ones, whether
-    general or not.
+    The saliency of each channel for the teacher's classifier is summed over the first epochs and then fixed; the most
+    salient channels are kept. In the paper, teacher and student are first trained to have similar features, so that the
+    channels that the teacher's classifier uses are general to both modalities. So train the teacher beforehand, best
+    with a method that pulls both models together (such as c2kd); with an ordinary teacher, the kept channels are its
+    decisive ones, whether general or not.
 
     Args:
         keep: fraction of the teacher's channels that are kept.

@@ -17,7 +17,7 @@ def mgd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     Args:
         student_map: ``(batch, channels, height, width)``, generated from the masked student map.
-        teacher_map: the same shape.
+        teacher_map: same shape as `student_map`.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -37,14 +37,14 @@ class MGD(SteppedMethod):
     """Generate the teacher's whole map from a randomly masked student map.
 
     Positions are masked; the authors' code for classification, whose fraction and weight are the defaults here, masks
-    channels instead. The draw depends on the step and on the sample's place in the global batch, ordered by the number
-    of the pair, so that a resumed run and several processes draw the same. Maps of different resolution are pooled to
+    channels instead. The mask depends on the step and on the sample's position in the global batch, ordered by pair
+    index, so that a resumed run and several processes draw the same masks. Maps of different resolution are pooled to
     the smaller one.
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
         masked: fraction of positions that are masked, from 0 to below 1.
-        weight: factor of the term, a sum over the map.
+        weight: factor of the term, which is a sum over the map.
     """
 
     name = "mgd"
@@ -69,7 +69,7 @@ class MGD(SteppedMethod):
         )
 
     def mask(self, like: Tensor, batch: Batch) -> Tensor:
-        """Return 1 where a position stays and 0 where it is masked, ``(batch, 1, height, width)``."""
+        """Return the mask ``(batch, 1, height, width)``: 1 where a position is kept and 0 where it is masked."""
         order = self.order(batch)
         drawn = torch.rand(len(order), 1, *like.shape[2:], generator=self.generator())
         everywhere = torch.empty(drawn.shape, dtype=torch.bool, device=like.device)

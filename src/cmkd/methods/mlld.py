@@ -25,7 +25,7 @@ def mlld(
     Args:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``.
-        temperatures: the T, all above 0.
+        temperatures: values of T, all above 0.
 
     Returns:
         Scalar.
@@ -58,7 +58,7 @@ class MLLD(Method):
     """Match logits per instance, per class and over the global batch, at several temperatures.
 
     Args:
-        temperatures: the three parts are summed over these.
+        temperatures: temperatures over which the three parts are summed.
         weight: factor of the term, a sum over temperatures (1 in the authors' recipe of 480 epochs; ours is lower for
             short trainings).
     """

@@ -19,14 +19,14 @@ def mst_distill(student_logits: Tensor, view_logits: Tensor, share: Tensor, *, t
     Args:
         student_logits: ``(batch, classes)``.
         view_logits: ``(batch, teachers, classes)``.
-        share: ``(batch, teachers)``, w, adding to 1 per sample.
+        share: weights w ``(batch, teachers)``, which sum to 1 for each sample.
         temperature: T, above 0.
 
     Returns:
         Scalar, the mean over the batch.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Li et al. 2025, arXiv 2507.07015, section 3.
@@ -44,7 +44,7 @@ def mst_distill(student_logits: Tensor, view_logits: Tensor, share: Tensor, *, t
 
 
 class MSTDistill(ClassifierMethod):
-    """Learn from several masked views of the teacher, routed per sample.
+    """Learn from several masked views of the teacher, weighted per sample by a router.
 
     The paper has several teachers (cross-modal and multimodal), each with a trained mask, and a router. Here there is
     one teacher, so the specialized teachers are views of it (our adaptation): a trained gate per channel of its
@@ -54,11 +54,11 @@ class MSTDistill(ClassifierMethod):
     ordinary run.
 
     Further differences from the authors' code, all our choices. Their router reads the student's logits and is trained
-    by the balance alone, ours the teacher's embedding. They distill from the one view with the largest weight, here
-    from all views by their weights. Their balance is the KL divergence from the mean weights to uniform ones, here the
-    reverse, which is finite where a view is not used. Their masks depend on the sample and are trained in a stage of
-    their own, here a gate is one number per channel and trains along. Their weights of distillation and balance decay
-    over the epochs, here they are constant.
+    by the balance alone; ours reads the teacher's embedding. They distill from the one view with the largest weight;
+    here all views count, by their weights. Their balance is the KL divergence from the mean weights to uniform ones;
+    here it is the reverse, which is finite where a view is not used. Their masks depend on the sample and are trained
+    in a separate stage; here a gate is one number per channel and trains along with the student. Their weights of
+    distillation and balance decay over the epochs; here they are constant.
 
     Args:
         views: number of masked views.
@@ -97,7 +97,7 @@ class MSTDistill(ClassifierMethod):
         """Return the terms ``mst_distill``, ``mst_distill_views`` and ``mst_distill_balance``."""
         embedding = teacher.embedding.detach()
         gated = embedding[:, None] * self.gates.sigmoid()
-        views = self.teacher_classifier(gated.flatten(0, 1)).unflatten(0, gated.shape[:2])  # it may hold batch-norm
+        views = self.teacher_classifier(gated.flatten(0, 1)).unflatten(0, gated.shape[:2])  # flat, for batch-norm
         (routed,) = at_least_float32(self.router(embedding))
         log_share = routed.log_softmax(1)
         share = log_share.exp()

@@ -1,4 +1,4 @@
-"""The student alone: the control every comparison prints."""
+"""The student alone: the control in every comparison."""
 
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     Args:
         student_map: ``(batch, channels, height, width)``.
-        teacher_map: the same resolution, any number of channels.
+        teacher_map: same batch and resolution, any number of channels.
 
     Returns:
         Scalar, the mean over the batch.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Huang and Wang 2017, arXiv 1707.01219, equation 6 with the polynomial kernel of degree 2 and no offset. The
@@ -50,9 +50,9 @@ class NST(Method):
     Maps of different resolution are pooled to the smaller one.
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
         weight: factor of the term (50 in the common benchmark of 240 epochs on CIFAR-100; in a short training
-            that drowns the cross-entropy).
+            this dominates the cross-entropy).
     """
 
     name = "nst"

@@ -15,7 +15,7 @@ def ofa(
 ) -> Tensor:
     """Cross-entropy to the teacher with the target enhanced: ``mean sum -((t + y)^gamma - y) log s``.
 
-    t and s are softened probabilities, y the one-hot target.
+    t and s are softened probabilities, and y is the one-hot target.
 
     Args:
         student_logits: ``(batch, classes)``.
@@ -48,7 +48,7 @@ def ofa(
 
 
 class OFA(Method):
-    """Match the teacher's enhanced classes from the final logits and from an exit at each of the student's maps.
+    """Match the teacher's target-enhanced probabilities with the final logits and with an exit at each student map.
 
     An exit is average pooling and a trained linear layer (our choice; the paper's exits are small networks). Unlabeled
     pairs do not contribute.

@@ -19,7 +19,7 @@ def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
 
     Args:
         student_map: ``(batch, channels, height, width)``, after any projection.
-        teacher_map: the same shape, before its ReLU.
+        teacher_map: same shape as `student_map`, before its ReLU.
         margin: ``(1, channels, 1, 1)``, m, not above 0.
 
     Raises:
@@ -49,8 +49,8 @@ class OFD(Method):
     margin 0.
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
-        weight: factor of the term, a sum over neurons.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
+        weight: factor of the term, which is a sum over neurons.
     """
 
     name = "ofd"

@@ -20,10 +20,10 @@ class Hyperparameter:
     """One option of a method.
 
     Args:
-        name: as on the command line.
-        type: as annotated.
-        default: as written in Python.
-        text: its description in the docstring.
+        name: name of the option on the command line.
+        type: annotated type.
+        default: default value, as written in Python.
+        text: description of the option in the docstring.
     """
 
     name: str
@@ -34,16 +34,16 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything known about one method.
+    """The documentation of one method.
 
     Args:
-        name: the name on the command line.
+        name: name of the method on the command line.
         kind: control, logits, features, relations, structure or cross-modal.
         idea: the first line of the docstring.
         details: the other paragraphs of the docstring.
         hyperparameters: the options, in the order of the signature.
-        needs: what it reads of a batch and of both outputs.
-        required_hooks: each hook it may require, and why.
+        needs: what the method reads of a batch and of both outputs.
+        required_hooks: hook that the method may require -> reason.
         trains_teacher: whether the teacher trains too.
         paper: the reference in one line.
         bibtex: the paper's BibTeX entry.
@@ -82,7 +82,7 @@ class Page:
 
 
 def page(name: str) -> Page:
-    """Read a method's page.
+    """Return the page of a method.
 
     Raises:
         CmkdError: if the name is unknown.
@@ -112,7 +112,7 @@ def page(name: str) -> Page:
 
 
 def pages() -> list[Page]:
-    """Return the pages of all methods, by name."""
+    """Return the pages of all methods, sorted by name."""
     return [page(name) for name in METHODS]
 
 
@@ -120,13 +120,13 @@ def write_markdown(folder: Path) -> list[Path]:
     """Write one Markdown page per method, and ``index.md``, each atomically.
 
     Args:
-        folder: created if it is missing.
+        folder: output folder, created if it is missing.
 
     Returns:
         The files written, the index first.
 
     Raises:
-        CmkdError: a file of such a name is there and has another title; nothing is written then.
+        CmkdError: if a file to write exists with another title; nothing is written then.
     """
     everything = pages()
     cells = [(f"[{p.name}]({p.name}.md)", p.kind, p.idea, ", ".join(p.needs), p.paper) for p in everything]
@@ -145,13 +145,13 @@ def write_markdown(folder: Path) -> list[Path]:
 def bibliography(expressions: Iterable[str]) -> str:
     """Return the BibTeX entries of the methods in these expressions, each once, sorted by key.
 
-    Methods that are not known here have none: files of a run may name what another machine had.
+    Unknown methods are skipped: the files of a run may name methods that only another machine has.
 
     Args:
-        expressions: as for ``--methods``, such as ``["none", "kd+0.5*rkd"]``.
+        expressions: method expressions as for ``--methods``, such as ``["none", "kd+0.5*rkd"]``.
 
     Raises:
-        CmkdError: text that is not an expression.
+        CmkdError: if a text is not a valid expression.
 
     Example:
         >>> print(bibliography(["none", "kd(temperature=2)", "2*kd"]))  # one entry
@@ -163,5 +163,5 @@ def bibliography(expressions: Iterable[str]) -> str:
 
 
 def _type(annotation: object) -> str:
-    """Return an annotation as written; without postponed evaluation (a plug-in) it is the type itself."""
+    """Return an annotation as written; without postponed evaluation (in a plug-in) it is converted from the type."""
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)

@@ -15,7 +15,7 @@ from cmkd.types import Batch, Output, Spec
 def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e-7) -> Tensor:
     """KL divergence of neighbor probabilities: ``mean p_t log((p_t + eps) / (p_s + eps))``.
 
-    p is the cosine similarity of two samples moved to [0, 1], each row divided by its sum.
+    p is the cosine similarity of two samples shifted to [0, 1], with each row divided by its sum.
 
     Args:
         student_embedding: ``(batch, dim)``.
@@ -26,7 +26,7 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
         Scalar, the mean over all ordered pairs.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Passalis and Tefas 2018, arXiv 1803.10837; the mean over batch² entries follows the authors' code; the paper
@@ -41,7 +41,7 @@ def pkt(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
     for x in check_pair(student_embedding, teacher_embedding):
         length = x.norm(dim=1, keepdim=True)
         unit = x / (length + eps).where(length > 0, 1.0)  # 1 / eps would be too large for half precision
-        similarity = ((unit @ unit.T + 1.0) / 2.0).clamp(min=0.0)  # opposite ones round to a negative number
+        similarity = ((unit @ unit.T + 1.0) / 2.0).clamp(min=0.0)  # rounding can make it negative
         probabilities.append(similarity / similarity.sum(1, keepdim=True))
     student, teacher = probabilities
     divergence: Tensor = (teacher * torch.log((teacher + eps) / (student + eps))).mean()
@@ -53,7 +53,7 @@ class PKT(Method):
 
     Args:
         weight: factor of the term, large because the mean over batch² is small (30000 in the common benchmark of 240
-            epochs on CIFAR-100; in a short training that drowns the cross-entropy).
+            epochs on CIFAR-100; in a short training this dominates the cross-entropy).
     """
 
     name = "pkt"

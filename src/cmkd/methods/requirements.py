@@ -1,4 +1,4 @@
-"""What a method may require of its options and of the shapes of student and teacher."""
+"""Checks of a method's options and of the shapes of student and teacher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cmkd.types import Spec
 
 
 class Requirements:
-    """Checks for the constructor of a method; each refuses what leaves its terms nothing to compare, with the way out.
+    """Checks for the constructor of a method; each raises a `CmkdError` that says what to change.
 
     Attributes:
         student_spec: shapes of the student's output.
@@ -27,7 +27,7 @@ class Requirements:
                 raise CmkdError(f"{self.name}: {name} must be above 0, got {value}")
 
     def require_classes(self, least: int) -> None:
-        """Refuse fewer classes than leave the terms something to compare."""
+        """Refuse a student with fewer than `least` classes, for which the terms would be constant."""
         if self.student_spec.classes < least:
             raise CmkdError(
                 f"{self.name}: needs at least {least} classes, got {self.student_spec.classes}: with fewer its term is "
@@ -35,7 +35,7 @@ class Requirements:
             )
 
     def require_channels(self, least: int, channels: int) -> None:
-        """Refuse a teacher with fewer channels than leave the terms something to compare within a sample."""
+        """Refuse a teacher whose number of `channels` is below `least`, for which the terms would be constant."""
         if channels < least:
             raise CmkdError(
                 f"{self.name}: needs a teacher with at least {least} channels, got {channels}: with fewer its term is "
@@ -53,10 +53,10 @@ class Requirements:
             )
 
     def require_stage(self, stage: int, *, of_teacher: bool = True) -> tuple[int, ...]:
-        """Return the channels of one map, the student's and the teacher's; refuse specs without it.
+        """Return the channels of one map for student and teacher; refuse specs that lack this map.
 
         Args:
-            stage: position of the map, shallow to deep; a negative one counts from the deepest.
+            stage: index of the map, shallow to deep; negative values count from the deepest.
             of_teacher: whether the teacher's map is read too.
         """
         count, specs = max(stage + 1, -stage), (self.student_spec, self.teacher_spec)[: 1 + of_teacher]
@@ -73,12 +73,12 @@ class Requirements:
         return held + f" and teacher {len(self.teacher_spec.map_shapes)}" * of_teacher
 
     def smaller_size(self, stage: int) -> tuple[int, int]:
-        """Return the smaller height and the smaller width of a stage's two maps, as `match_resolution` resizes to."""
+        """Return the smaller height and the smaller width of a stage's two maps, as `match_resolution` uses them."""
         (_, *ours), (_, *theirs) = self.student_spec.map_shapes[stage], self.teacher_spec.map_shapes[stage]
         return min(ours[0], theirs[0]), min(ours[1], theirs[1])
 
     def require_positions(self, stages: Sequence[int]) -> None:
-        """Refuse stages none of whose maps has two positions, where patterns over positions are compared."""
+        """Refuse stages whose smaller maps all have one position, for terms that compare patterns over positions."""
         if all(max(self.smaller_size(stage)) == 1 for stage in stages):
             raise CmkdError(
                 f"{self.name}: compares positions, but the smaller map of teacher and student has only one; use models "
@@ -86,7 +86,7 @@ class Requirements:
             )
 
     def require_maps(self, count: int = 1, *, of_teacher: bool = True) -> None:
-        """Refuse a student with fewer than `count` feature maps; with `of_teacher`, a teacher too."""
+        """Refuse a student with fewer than `count` feature maps, and with `of_teacher` also such a teacher."""
         specs = (self.student_spec, self.teacher_spec)[: 1 + of_teacher]
         if min(len(spec.map_shapes) for spec in specs) < count:
             raise CmkdError(

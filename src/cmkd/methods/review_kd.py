@@ -19,14 +19,14 @@ def review_kd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) ->
     """Hierarchical context loss: squared differences of maps and of their pooled pyramids.
 
     Per stage, ``(mse + sum over levels l below the height of 2^-k mse(pool to l x l)) / (1 + sum of 2^-k)``, where k
-    numbers the used ones of the levels 4, 2, 1 from 1.
+    counts the levels in use (of 4, 2, 1) from 1.
 
     Args:
         student_maps: maps ``(batch, channels, height, width)``, shallow to deep, after fusion.
-        teacher_maps: as many, of the same shapes.
+        teacher_maps: same number of maps, of the same shapes.
 
     Raises:
-        CmkdError: if numbers or shapes differ.
+        CmkdError: if the numbers or shapes of the maps differ.
 
     Source:
         Chen et al. 2021, arXiv 2104.09044, section 3.4; the weights follow the authors' code.

@@ -20,10 +20,10 @@ def rkd_distance(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor
         teacher_embedding: ``(batch, teacher dim)``.
 
     Returns:
-        Scalar, the mean over all ordered pairs, those of a sample with itself included (as in the authors' code).
+        Scalar, the mean over all ordered pairs, including each sample with itself (as in the authors' code).
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Park et al. 2019, arXiv 1904.05068, equations 7 to 9. Distances are computed from differences, not from a Gram
@@ -56,7 +56,7 @@ def rkd_angle(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         gradient.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Park et al. 2019, arXiv 1904.05068, equations 10 to 12.
@@ -80,7 +80,7 @@ class RKD(Method):
 
     Args:
         distance_weight: factor of the distances; the paper's ratio to the angles is 1 : 2 (25 and 50 in the common
-            benchmark of 240 epochs on CIFAR-100; in a short training that drowns the cross-entropy).
+            benchmark of 240 epochs on CIFAR-100; in a short training this dominates the cross-entropy).
         angle_weight: factor of the angles.
     """
 

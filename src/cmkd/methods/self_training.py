@@ -1,4 +1,4 @@
-"""Self-training: a student learns from an earlier student on all pairs. What unlabeled pairs give without a teacher."""
+"""Self-training: a student learns from an earlier student; shows what unlabeled pairs add without a teacher."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from cmkd.types import Spec
 
 
 class SelfTraining(KD):
-    """Learn from the soft predictions of the student alone, of the same seed, on the poor modality of all pairs.
+    """Learn from the soft predictions of a student trained alone with the same seed, on the poor modality of all pairs.
 
-    A control: it uses the pairs without a label as distillation does, but not the rich modality. A run trains the
-    student alone first and gives its predictions, averaged over augmented views, as the teacher's output. In a training
-    loop of your own, pass the output of such a student as `teacher`. The term is that of `kd`.
+    A control: like distillation, it uses the pairs without a label, but it does not use the rich modality. A run first
+    trains the student alone and passes its predictions, averaged over augmented views, as the teacher's output. In a
+    training loop of your own, pass the output of such a student as `teacher`. The term is the same as in `kd`.
 
-    The predictions stay soft, without a threshold of confidence: our choice. The weight is the best of 0.1,
+    The predictions stay soft, without a confidence threshold: our choice. The weight is the best of 0.1,
     0.3 and 1 on validation with a tenth of the labels.
 
     Args:

@@ -19,7 +19,7 @@ def simkd(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
 
     Args:
         student_embedding: ``(batch, dim)``, after the projector.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
 
     Raises:
         CmkdError: if the shapes differ.
@@ -36,9 +36,9 @@ def simkd(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
 
 
 class _Follow:
-    """Call `SimKD.fold` before a classifier runs; a copied student follows the same method.
+    """Forward pre-hook that calls `SimKD.fold` on a classifier; a copied student keeps the hook of the same method.
 
-    So a moving average of the student has an averaged backbone and the projector of the last step.
+    A moving average of the student therefore has an averaged backbone and the projector of the last step.
     """
 
     def __init__(self, method: SimKD) -> None:
@@ -56,7 +56,7 @@ class SimKD(ClassifierMethod):
 
     The projector P is one linear layer on the embedding (our choice; the paper has three convolutions on the last map).
     The student's classifier is therefore one linear layer too, ``W_t P``: it is set from P and the teacher's weights
-    before every forward pass and does not train itself, and a checkpoint of the student is an ordinary one. The paper
+    before every forward pass and is not trained itself, so a checkpoint of the student is an ordinary one. The paper
     has no cross-entropy; ours reaches the backbone through this classifier, but never P.
 
     Args:
@@ -81,11 +81,11 @@ class SimKD(ClassifierMethod):
         self.weight = weight
         self.projector = nn.Linear(student.dim, teacher.dim)
         self._hook: torch.utils.hooks.RemovableHandle | None = None
-        self._classifier: tuple[nn.Module, ...] = ()  # the student's; in a tuple it is no part of this module
+        self._classifier: tuple[nn.Module, ...] = ()  # the student's; the tuple hides it from torch
         self._folded: Tensor | None = None
 
     def setup(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Copy the teacher's classifier, and let the student's follow it."""
+        """Copy the teacher's classifier, and make the student's classifier follow it."""
         super().setup(student, teacher)
         classifier = getattr(student, "classifier", None)
         for side, module in (("student", classifier), ("teacher", self.teacher_classifier)):
@@ -106,13 +106,13 @@ class SimKD(ClassifierMethod):
         # through .data: the backward pass of an earlier forward pass of this step may still need these tensors
         classifier.weight.data.copy_(weight)
         classifier.bias.data.copy_(bias)
-        if classifier in self._classifier:  # not that of a moving average
+        if classifier in self._classifier:  # not the classifier of a moving average
             self._folded = classifier.weight.detach().clone()
 
     def on_train_end(self, student: nn.Module) -> None:
         """Leave the student with an ordinary linear classifier.
 
-        Weights that were loaded from a checkpoint since the last forward pass are kept: they were saved folded.
+        Weights that were loaded from a checkpoint since the last forward pass are kept, since they were saved folded.
         """
         classifier = student.get_submodule("classifier")
         assert isinstance(classifier, nn.Linear)

@@ -25,9 +25,9 @@ def sliced_wasserstein(
 
     Args:
         student_embedding: ``(batch, dim)``, after any projection.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
         directions: number of directions.
-        seed: determines the directions; the same in every process.
+        seed: random seed of the directions, the same in every process.
 
     Returns:
         Scalar; 0 where the batches are permutations of each other.
@@ -36,8 +36,8 @@ def sliced_wasserstein(
         CmkdError: if the shapes differ.
 
     Source:
-        Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51; using it as a distance between
-        distributions of features is ours.
+        Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51; its use as a distance between distributions
+        of features is ours.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
@@ -53,10 +53,10 @@ def sliced_wasserstein(
 
 
 class SlicedWasserstein(SteppedMethod):
-    """Give the student's features the teacher's distribution, without regard to pairs.
+    """Give the student's features the same distribution as the teacher's, regardless of which samples are paired.
 
-    Both sides are standardized per channel over the global batch, so scale does not matter (our choice). Each step has
-    new directions, determined by its number and the student's seed, so runs repeat and resume.
+    Both sides are standardized per channel over the global batch, so scale does not matter (our choice). Each step
+    draws new directions, determined by the step number and the student's seed, so runs can be repeated and resumed.
 
     Args:
         directions: number of directions drawn each step.

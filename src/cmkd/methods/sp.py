@@ -20,7 +20,7 @@ def sp(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         teacher_map: ``(batch, ...)``, any shape.
 
     Raises:
-        CmkdError: if the batches differ.
+        CmkdError: if the batch sizes differ.
 
     Source:
         Tung and Mori 2019, arXiv 1907.09682, equations 1 to 4.
@@ -40,9 +40,9 @@ class SP(Method):
     """Make samples of the global batch similar for the student where they are similar for the teacher.
 
     Args:
-        stage: which map, shallow to deep; negative counts from the deepest.
+        stage: index of the map, shallow to deep; negative values count from the deepest.
         weight: factor of the term (3000 in the common benchmark of 240 epochs on CIFAR-100; in a short training
-            that drowns the cross-entropy).
+            this dominates the cross-entropy).
     """
 
     name = "sp"

@@ -17,8 +17,8 @@ def srd(student_embedding: Tensor, teacher_embedding: Tensor, *, exponent: float
 
     Args:
         student_embedding: ``(batch, dim)``, after projection and normalization.
-        teacher_embedding: the same shape.
-        exponent: above 1.
+        teacher_embedding: same shape as `student_embedding`.
+        exponent: power of the differences, above 1.
 
     Returns:
         Scalar. Equal embeddings give the log of the smallest normal number, not minus infinity.
@@ -39,10 +39,10 @@ def srd(student_embedding: Tensor, teacher_embedding: Tensor, *, exponent: float
 
 
 class SRD(Method):
-    """Match embeddings through one linear layer, the largest differences most.
+    """Match embeddings through one linear layer, with most weight on the largest differences.
 
-    Both sides are standardized per channel over the global batch. The authors' training on ImageNet weighs this term by
-    2 and adds the KL divergence of the logits at temperature 1: compare ``srd(weight=2)+kd(temperature=1)``.
+    Both sides are standardized per channel over the global batch. The authors' training on ImageNet gives this term a
+    weight of 2 and adds the KL divergence of the logits at temperature 1: compare ``srd(weight=2)+kd(temperature=1)``.
 
     Args:
         exponent: power of the differences, above 1.

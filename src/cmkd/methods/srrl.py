@@ -38,7 +38,7 @@ class SRRL(ClassifierMethod):
 
     The connector is one linear layer on the embedding (our choice; the paper has a convolution with batch-norm on the
     last map). The target logits are computed from the teacher's embedding, so that both terms agree: recorded logits
-    may be an average over several views of a pair, which differs from those of the average embedding.
+    may be an average over several views of a pair, which differs from the logits of the average embedding.
 
     Args:
         feature_weight: factor of the difference of embeddings.

@@ -1,4 +1,4 @@
-"""Random draws of a method that a resumed run and several processes repeat."""
+"""Random draws of a method that are the same in a resumed run and in every process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class SteppedMethod(Method):
     """A method whose random draws are determined by a seed and the number of the training step.
 
     Subclasses draw from `generator`, or by `step_seed`, and call `count_step` at the end of a training step. The seed
-    is drawn as initial weights are, so it differs between students, and processes share that of the first.
+    is drawn like the initial weights, so it differs between students; all processes share the seed of the first one.
 
     Attributes:
-        step: number of the step, from 0. It is that of the buffer ``steps``, which is saved and restored with the
-            method, kept as an integer because to read a buffer waits for the GPU.
+        step: number of the step, from 0: the value of the buffer ``steps``, which is saved and restored with the
+            method. It is kept as an integer too, because reading a buffer waits for the GPU.
     """
 
     steps: Tensor
@@ -36,19 +36,19 @@ class SteppedMethod(Method):
     @property
     def step_seed(self) -> int:
         """Seed of this step's draws."""
-        if self._seed is None:  # not before the first step, when processes have received the first one's buffers
+        if self._seed is None:  # at the first step: by then all processes have the buffers of the first one
             self._seed = int(self.seed)
         return self._seed + self.step
 
     def generator(self) -> torch.Generator:
-        """Return this step's random numbers, on the CPU: the same on every device and in every process."""
+        """Return the random generator of this step, on the CPU: the same draws on every device and in every process."""
         return torch.Generator().manual_seed(self.step_seed)
 
     def order(self, batch: Batch) -> Tensor:
-        """Return the positions of all processes' samples, as `gather` orders them, by pair and view.
+        """Return the order of all processes' samples by pair and view, as positions in the output of `gather`.
 
-        Draws for samples in this order do not depend on how the processes share the batch. Samples of one pair and view
-        stay in order of position, and so do all where a training loop numbers no pairs.
+        Draws for samples in this order do not depend on how the batch is split between processes. Samples of the same
+        pair and view keep their order, and so do all samples if a training loop does not number the pairs.
 
         Args:
             batch: this process's part of the batch.
@@ -60,7 +60,7 @@ class SteppedMethod(Method):
         return by_view[index[by_view].argsort(stable=True)]
 
     def count_step(self) -> None:
-        """Go on to the next step."""
+        """Advance to the next step."""
         self.step += 1
         self.steps.fill_(self.step)
 

@@ -16,19 +16,19 @@ from cmkd.types import Batch, Output
 def copy_deeper(student: nn.Module, teacher: nn.Module, *, same_classes: bool = True) -> list[str]:
     """Copy the teacher's layers into the student where names and shapes agree, except those that read the input.
 
-    Those are the ``input_layers`` of the student's encoder, by default the module that holds its first parameter.
-    Running statistics of normalization layers are not copied: they describe the other modality.
+    The layers that read the input are the ``input_layers`` of the student's encoder, by default the module that holds
+    its first parameter. Running statistics of normalization layers are not copied: they describe the other modality.
 
     Args:
-        student: changed in place.
-        teacher: read.
-        same_classes: whether both tell the same classes apart, in one order; else the classifier is left as it is.
+        student: model to change in place.
+        teacher: model to copy from.
+        same_classes: whether both models have the same classes in the same order; if not, the classifier is not copied.
 
     Returns:
         The names of the copied parameters.
 
     Raises:
-        CmkdError: if no layer agrees, or the classifier alone.
+        CmkdError: if no layer agrees, or only the classifier does.
 
     Example:
         >>> student, teacher = (nn.Sequential(nn.Linear(n, 4), nn.Linear(4, 2)) for n in (3, 5))
@@ -66,7 +66,7 @@ def _input_layers(model: nn.Module) -> set[str]:
 
 
 def _first(module: nn.Module) -> list[str]:
-    """Return the name of the layer that holds the first parameter."""
+    """Return the name of the layer that holds the first parameter, in a list; empty if there are no parameters."""
     return [name.rpartition(".")[0] for name, _ in module.named_parameters()][:1]
 
 

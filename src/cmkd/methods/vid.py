@@ -22,7 +22,7 @@ def vid(student_map: Tensor, teacher_map: Tensor, log_scale: Tensor, *, eps: flo
 
     Args:
         student_map: ``(batch, channels, height, width)``, the predicted mean.
-        teacher_map: the same shape.
+        teacher_map: same shape as `student_map`.
         log_scale: ``(channels,)``, trained too: it must be in the optimizer.
         eps: smallest variance.
 
@@ -43,7 +43,7 @@ def vid(student_map: Tensor, teacher_map: Tensor, log_scale: Tensor, *, eps: flo
 
 
 class VID(Method):
-    """Predict the teacher's maps with a variance per channel.
+    """Predict the teacher's maps with a trained variance per channel.
 
     Where the numbers of maps differ, the deepest ones are paired; each pair is pooled to the smaller resolution. A
     1 x 1 convolution predicts each mean (our choice; the paper has three layers).

@@ -16,7 +16,7 @@ def vkd(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
 
     Args:
         student_embedding: ``(batch, dim)``, after the orthogonal projection.
-        teacher_embedding: the same shape.
+        teacher_embedding: same shape as `student_embedding`.
         eps: added to the teacher's variance.
 
     Returns:
@@ -39,8 +39,8 @@ def vkd(student_embedding: Tensor, teacher_embedding: Tensor, *, eps: float = 1e
 class OrthogonalProjection(nn.Module):
     """A linear map from ``(batch, dim)`` to ``(batch, out_dim)`` whose matrix is part of a rotation.
 
-    The rotation is a random orthogonal matrix times ``exp(A - Aᵀ)`` with trained A, square in the larger width.
-    (torch's own parametrization cannot be sent to a spawned process.)
+    The rotation is a random orthogonal matrix times ``exp(A - Aᵀ)`` with a trained A; both matrices are square, with
+    the larger of the two widths. (torch's own parametrization cannot be sent to a spawned process.)
     """
 
     start: Tensor
@@ -59,7 +59,7 @@ class OrthogonalProjection(nn.Module):
         return rotation[: self.out_dim, : self.dim]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project."""
+        """Apply the projection."""
         return F.linear(x, self.weight())
 
 

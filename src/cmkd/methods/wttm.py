@@ -39,7 +39,7 @@ def wttm(student_logits: Tensor, teacher_logits: Tensor, *, exponent: float = 0.
 
 
 class WTTM(Method):
-    """Match the teacher's softened classes, most where it is least certain.
+    """Match the teacher's softened classes, with most weight where the teacher is least certain.
 
     Args:
         exponent: power of the teacher's probabilities, the inverse of a temperature.

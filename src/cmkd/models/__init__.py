@@ -1,4 +1,4 @@
-"""Models by name: an encoder for each kind of modality, any timm backbone for images."""
+"""Models by name: an encoder for each kind of modality, and any timm backbone for images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEFAULTS = {
     "points": "point_net",
     "point_series": "point_net",
 }
-"""The encoder that ``auto`` means for each kind of modality."""
+"""Kind of modality -> encoder that ``auto`` selects."""
 
 
 def build(
@@ -54,20 +54,20 @@ def build(
 
             - ``auto``, or an encoder by name with options in brackets (``thin_resnet(width=32)``);
             - a timm model (``resnet18``, ``convnext_atto``), images only;
-            - ``package.module:Name``, with or without options: an own module, class or function to import;
-            - in Python, an own ``nn.Module`` or what `wrap` returns, of which a copy is used;
-            - a class or function that returns one. It is called with ``modality`` and ``classes`` if it has parameters
-              of these names.
-        modality: what the model sees. Own modules get it scaled and standardized, as float32.
+            - ``package.module:Name``, with or without options: a module, class or function of your own to import;
+            - in Python, an ``nn.Module`` of your own or the result of `wrap`, of which a copy is used;
+            - a class or function that returns an ``nn.Module``. It is called with ``modality`` and ``classes`` if it
+              has parameters of these names.
+        modality: modality that the model reads. Modules of your own get it scaled and standardized, as float32.
         classes: number of classes.
         pretrained: start from published weights (timm models only). Never done silently.
-        size: resize images to this many pixels a side before the encoder.
-        scaling: how the stored values enter: ``linear``, ``log`` or ``rank`` (`cmkd.models.scaling`).
-        values: of training pairs, ``(n, channels)``, for ``log`` and ``rank``: `cmkd.data.train_values`.
+        size: resize images to this many pixels per side before the encoder.
+        scaling: scaling of the stored values: ``linear``, ``log`` or ``rank`` (`cmkd.models.scaling`).
+        values: values of training pairs, ``(n, channels)``, for ``log`` and ``rank``: `cmkd.data.train_values`.
 
     Raises:
-        CmkdError: unknown name or option, pretrained weights that there are not, or a model that cannot see this kind
-            of modality.
+        CmkdError: if a name or option is unknown, the model has no pretrained weights, or it cannot read this kind of
+            modality.
 
     Example:
         >>> radar = Modality("radar", "image", (1, 32, 32), "uint8", (20.0,), (30.0,))
@@ -86,10 +86,12 @@ def build(
 def build_encoder(
     name: str, modality: Modality, *, pretrained: bool = False, size: int | None = None
 ) -> tuple[nn.Module, int | None]:
-    """Build the encoder of a model by name; return it and the size of the images it wants. Arguments as for `build`.
+    """Build an encoder by name; return it and the side to which images are resized, None for no resizing.
+
+    The arguments are the same as for `build`.
 
     Raises:
-        CmkdError: unknown name or option, or a model that cannot see this kind of modality.
+        CmkdError: if a name or option is unknown, or the model cannot read this kind of modality.
     """
     call = parse_call(DEFAULTS[modality.kind] if name == "auto" else name)
     if call.name not in ENCODERS:
@@ -111,14 +113,14 @@ def build_encoder(
 def own_module(
     model: object, modality: Modality, classes: int, layers: Mapping[str, Any] = MappingProxyType({})
 ) -> Wrapped:
-    """Make or copy an own module as `build` does, and wrap it with the names in `layers` if it is not wrapped."""
+    """Create or copy your own module as `build` does, and wrap it with the names in `layers` unless it is wrapped."""
     options: Mapping[str, Any] = {}
     if isinstance(model, str):
         place, _, text = model.partition(":")
         call = parse_call(text)
         model, options = load_reference(f"{place}:{call.name}"), call.options
     if isinstance(model, nn.Module):
-        made: object = copy.deepcopy(model)  # what the caller holds is never trained
+        made: object = copy.deepcopy(model)  # the caller's module is never trained
     elif callable(model):
         known = inspect.signature(model).parameters
         for option in options:
@@ -142,7 +144,7 @@ def own_module(
 def _timm(
     name: str, modality: Modality, *, pretrained: bool, size: int | None, options: object
 ) -> tuple[nn.Module, int | None]:
-    """Return a timm backbone and the size that it wants its images in."""
+    """Return a timm backbone and the side to which its images are resized, None for no resizing."""
     from cmkd.models.timm_backbone import TimmEncoder, check_name, wanted_size
 
     if modality.kind != "image":

@@ -1,4 +1,4 @@
-"""A model is preprocessing, an encoder, and a linear classifier; every one returns an `Output`."""
+"""Models: preprocessing, an encoder, and a linear classifier; every model returns an `Output`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from cmkd.types import Kind, Modality, Output
 
 
 class Encoder(Protocol):
-    """Features of a float32 input: what a file of `cmkd.models.encoders`, or a plug-in, offers.
+    """Protocol of an encoder, which computes features of a float32 input; see `cmkd.models.encoders`, or a plug-in.
 
-    It is an ``nn.Module`` built from the shape of its input, ``__init__(shape, *, typed keyword options)``, with the
-    class attributes ``name`` and ``kinds`` (the kinds of modality it reads). One that needs a smaller learning rate
-    than small networks do says so in an attribute ``learning_rate``. If layers other than the first read the input, it
-    names all that do in an attribute ``input_layers``.
+    An encoder is an ``nn.Module`` built from the shape of its input, ``__init__(shape, *, typed keyword options)``,
+    with the class attributes ``name`` and ``kinds`` (the kinds of modality it reads). An encoder that needs a smaller
+    learning rate than small networks do sets an attribute ``learning_rate``. If layers other than the first read the
+    input, an attribute ``input_layers`` names all layers that do.
     """
 
     name: ClassVar[str]
@@ -40,18 +40,18 @@ class Encoder(Protocol):
 
 
 ENCODERS: Registry[nn.Module] = Registry("encoder", "cmkd.models.encoders", nn.Module, group="cmkd.encoders")
-"""All encoders by name; those of plug-ins are entry points of the group ``cmkd.encoders``."""
+"""All encoders by name. Plug-ins add theirs through entry points of the group ``cmkd.encoders``."""
 
 
 class Preprocess(nn.Module):
-    """Bring a stored sample of any dtype to standardized float32; part of the model, so of its checkpoint and export.
+    """Convert stored samples of any dtype to standardized float32, as part of the model, its checkpoint and its export.
 
     Args:
-        modality: its statistics are subtracted and divided out per channel. Padding points stay zero.
+        modality: modality whose mean and standard deviation standardize each channel. Padding points stay zero.
         size: height and width to resize images to (bilinear, antialiased); None keeps them.
         scaling: ``linear`` standardizes the stored values; ``log`` and ``rank`` transform them first
             (`cmkd.models.scaling`).
-        values: of training pairs, ``(n, channels)``, for ``log`` and ``rank``.
+        values: values of training pairs, ``(n, channels)``, for ``log`` and ``rank``.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Preprocess(nn.Module):
             stored = torch.tensor(values, dtype=torch.float32)
             scaled = self.curve(stored, -1).double()
             mean, std = scaled.mean(0), scaled.std(0, correction=0)
-            std[stored.amax(0) == stored.amin(0)] = 1.0  # by range, since rounding gives a constant a deviation
+            std[stored.amax(0) == stored.amin(0)] = 1.0  # by range: rounding can give a constant a deviation
         self.register_buffer("mean", mean.float().view(view))
         self.register_buffer("std", std.float().view(view))
         self.mean: Tensor
@@ -97,7 +97,7 @@ class Preprocess(nn.Module):
         return x
 
     def of_part(self, part: Modality, start: int) -> Preprocess:
-        """Return a copy for a modality whose channels are some of this one's."""
+        """Return a copy for a modality that has some of the channels, from channel `start` on."""
         made, channels = copy.deepcopy(self), slice(start, start + part.channels)
         made.shape = part.shape
         for module in made.modules():
@@ -107,23 +107,23 @@ class Preprocess(nn.Module):
 
 
 class Model(nn.Module):
-    """A classifier of one modality: preprocessing, then an encoder with a linear classifier, or an own module.
+    """A classifier of one modality: preprocessing, then an encoder with a linear classifier, or a wrapped module.
 
     Args:
-        modality: what it sees.
-        encoder: a module that fulfills `Encoder`, or a `Wrapped` own module, which has a classifier of its own.
+        modality: modality that the model reads.
+        encoder: a module that implements `Encoder`, or a `Wrapped` module, which has its own classifier.
         classes: number of classes.
-        size: image size the encoder wants, None to keep the modality's.
-        scaling: as for `Preprocess`.
-        values: as for `Preprocess`.
+        size: side to which images are resized; None keeps the modality's size.
+        scaling: scaling of the stored values, see `Preprocess`.
+        values: values of training pairs, see `Preprocess`.
 
     Attributes:
-        spec: shapes of its output.
-        classifier: from embedding to logits.
-        learning_rate: peak rate for AdamW and a batch of 128, where the configuration names none.
+        spec: shapes of the model's output.
+        classifier: layer from embedding to logits.
+        learning_rate: peak rate for AdamW and a batch of 128, used if the configuration sets none.
 
     Raises:
-        CmkdError: an own module of another number of classes, or one that does not run on this modality.
+        CmkdError: if a wrapped module has another number of classes or does not run on this modality.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Model(nn.Module):
             encoder.train()
         self.spec = output.spec()
         if modality.kind == "image":
-            # channels last: faster for thin networks on a CPU, and what tensor cores want
+            # channels last: faster for thin networks on a CPU, and the layout that tensor cores prefer
             for parameter in self.parameters():
                 if parameter.dim() == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -170,7 +170,7 @@ class Model(nn.Module):
         return Output(self.classifier(embedding), embedding, maps)
 
     def freeze(self) -> None:
-        """Train the classifier alone; of a model of several modalities, those of each."""
+        """Train only the classifier; in a model of several modalities, the classifier of each."""
         for part in self.modules():
             if isinstance(part, Model):
                 part.encoder.requires_grad_(False)
@@ -178,17 +178,17 @@ class Model(nn.Module):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What it can read."""
+        """Modalities that the model can read."""
         return (self.modality,)
 
     @property
     def scalings(self) -> dict[str, Preprocess]:
-        """Modality name -> what its values are brought to standardized units by."""
+        """Modality name -> preprocessing that standardizes its values."""
         return {self.modality.name: self.preprocess}
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the modalities of each subset that it is run with; the first is compared with other models."""
+        """Subsets of modality names that the model is run with; the first one is compared with other models."""
         names = [modality.name for modality in self.modalities]
         return tuple(chain.from_iterable(combinations(names, size + 1) for size in range(len(names))))
 
@@ -198,32 +198,32 @@ class Model(nn.Module):
         present: Mapping[str, Tensor] | None = None,
         recorded: Mapping[str, Tensor] | None = None,
     ) -> Output:
-        """Classify pairs by those of their modalities that the model reads.
+        """Classify pairs from those of their modalities that the model reads.
 
         Args:
             inputs: modality name -> ``(batch, *modality.shape)``, as in `Batch.inputs`.
-            present: modality name -> ``(batch,)`` bool, by which of its modalities each pair is classified; by default
-                all. A model of one modality does without.
-            recorded: the same of what `inputs` holds a recording of, and no stand-in, as in `Batch.present`; by default
-                `present`. A training may hide what is recorded.
+            present: modality name -> ``(batch,)`` bool, whether the pair is classified by this modality; by default
+                all are used. A model of one modality ignores it.
+            recorded: modality name -> ``(batch,)`` bool, whether `inputs` holds a recording and not a stand-in, as in
+                `Batch.present`; by default `present`. Training may hide what is recorded.
         """
         output: Output = self(inputs[self.modality.name])
         return output
 
 
 def run_on(rows: Tensor, run: Callable[[Tensor | slice], Output], model: nn.Module) -> Output:
-    """Run a model that trains on some rows of a batch alone, so that others do not enter its batch statistics.
+    """Run a model in training on some rows of a batch only, so that other rows do not enter its batch statistics.
 
-    Where a process has fewer than two such rows, batch normalization uses its running statistics and leaves them as
-    they are, in all processes, since those that train together share batch statistics.
+    If any process has fewer than two such rows, batch normalization uses its running statistics and does not update
+    them, in all processes, since processes that train together share batch statistics.
 
     Args:
-        rows: ``(batch,)`` bool, the rows; on a GPU they are waited for.
+        rows: ``(batch,)`` bool, true for the rows to run; counting them waits for the GPU.
         run: runs the model on a selection of the batch's rows.
         model: the model that `run` runs.
 
     Returns:
-        Its output on the whole batch; that of the other rows means nothing.
+        The output on the whole batch; its values for the other rows are meaningless.
     """
     if not model.training:
         return run(slice(None))
@@ -242,7 +242,7 @@ def run_on(rows: Tensor, run: Callable[[Tensor | slice], Output], model: nn.Modu
 
 
 def _shapes(encoder: nn.Module, preprocess: Preprocess, shape: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return what the encoder gives for two samples, on the meta device where it can: large images then take no memory.
+    """Return an encoder's output for two samples, on the meta device if possible: large images then take no memory.
 
     Point sets are the exception, since the shapes inside their encoder depend on the values.
     """
@@ -262,7 +262,7 @@ def needs_values(error: RuntimeError) -> bool:
 
 
 def without_values(module: nn.Module) -> nn.Module:
-    """Return a copy of a module on the meta device, for which nothing of its size is allocated."""
+    """Return a copy of a module on the meta device; no memory is allocated for its tensors."""
     tensors = [*module.parameters(), *module.buffers()]
     empty = {
         id(t): nn.Parameter(t.detach().to("meta"), t.requires_grad) for t in tensors if isinstance(t, nn.Parameter)

@@ -1,4 +1,4 @@
-"""One model as a file: safetensors for its tensors, JSON for the rest, no pickle; written whole or not at all."""
+"""One model as a file: safetensors for its tensors, JSON for the rest, no pickle; written atomically."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from cmkd.types import Modality, Scaling
 
 MODEL_FORMAT = "cmkd-model-1"
 ABOUT = "about"
-"""Key of the file's metadata that holds, as JSON, what is known of the model."""
+"""Metadata key of the model's description, which is stored as JSON."""
 AGAIN = "copy it again"
-"""What to do about a damaged file."""
+"""Advice for a damaged file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """Schema of what `_input` writes."""
+    """Schema of the description that `_input` writes."""
 
     modality: Modality
     size: Annotated[int, Bounds(least=1, most=2**13)] | None
@@ -52,7 +52,7 @@ class _Input:
 
 @dataclass(frozen=True)
 class _Layers:
-    """Schema of what is known of an own module."""
+    """Schema of the layer names of a wrapped module."""
 
     classifier: str
     feature_maps: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Layers:
 
 @dataclass(frozen=True, kw_only=True)
 class _About(_Input):
-    """Schema of what `save_model` writes, with what the package adds to it."""
+    """Schema of the description that `save_model` writes, with the entries that the package adds to it."""
 
     model: str
     classes: tuple[str, ...]
@@ -85,14 +85,14 @@ class _About(_Input):
 
 
 def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...], extra: Mapping[str, Any]) -> None:
-    """Save one model alone, with all that is needed to use it.
+    """Save a single model with everything that is needed to use it.
 
     Args:
-        path: of the ``.safetensors`` file. Its metadata is also written beside it, as ``.json``, for people.
-        model: weights and preprocessing.
-        name: what `cmkd.models.build` made it from, with its options.
+        path: output ``.safetensors`` file. Its metadata is also written beside it as readable ``.json``.
+        model: model to save, with its weights and preprocessing.
+        name: name, with options, from which `cmkd.models.build` made the model.
         classes: names of the classes, in the order of the logits.
-        extra: anything else worth keeping, such as the method and the seed.
+        extra: further entries of the description, such as the method and the seed.
     """
     about = {
         "format": MODEL_FORMAT,
@@ -115,12 +115,12 @@ def save_model(path: Path, model: Model, *, name: str, classes: tuple[str, ...],
 
 
 def rewrite(source: Path, path: Path, extra: Mapping[str, Any]) -> None:
-    """Save the model of a file in another one, with more about it.
+    """Save the model of one file in another file, with more entries in its description.
 
     Args:
-        source: a file of `save_model`.
-        path: of the file to write, and of its ``.json``.
-        extra: replaces what `source` says under the same names.
+        source: file written by `save_model`.
+        path: output file; its ``.json`` is written too.
+        extra: entries to add; they replace entries of `source` with the same names.
     """
     about = read_about(source) | dict(extra)
     write_tensors(path, read_tensors(source, ABOUT, fix=AGAIN), ABOUT, about)
@@ -137,10 +137,10 @@ def _input(model: Any) -> dict[str, Any]:  # noqa: ANN401  # a Model; torch does
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return what `save_model` wrote about a model.
+    """Return the description that `save_model` wrote about a model.
 
     Raises:
-        CmkdError: the file is missing, damaged, or something else.
+        CmkdError: if the file is missing, damaged, or not a model.
     """
     return _read(path)[0]
 
@@ -158,15 +158,15 @@ def _read(path: Path) -> tuple[dict[str, Any], Shapes]:
 
 
 def load_model(path: Path | str, *, module: object = None) -> tuple[Model, dict[str, Any]]:
-    """Load a model that `save_model` wrote, in eval mode, and what it wrote about it.
+    """Load a model that `save_model` wrote; return it in eval mode, together with its description.
 
     Args:
-        path: of the ``.safetensors`` file.
-        module: for a model made from an own module: that module, its class, or a function that returns one, as for
+        path: ``.safetensors`` file of the model.
+        module: for a model made from your own module: that module, its class, or a function that returns one, as for
             `cmkd.models.build`. A file never names code to import.
 
     Raises:
-        CmkdError: the file is missing or damaged, its module is not given, or the weights do not fit it.
+        CmkdError: if the file is missing or damaged, its module is not given, or the weights do not fit the model.
     """
     place = Path(path)
     about, shapes = _read(place)
@@ -231,21 +231,21 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except CmkdError as error:
         raise error if str(path) in str(error) else CmkdError(f"'{path}': {error}") from error
-    except Exception as error:  # encoders raise anything for options and shapes that nobody meant
+    except Exception as error:  # encoders raise arbitrary errors for invalid options and shapes
         reason = (str(error).splitlines() or [""])[0][:100]
         what = f"'{path}' describes a model that cannot be built"
         raise CmkdError(f"{what} ({type(error).__name__}: {reason}): {AGAIN}") from error
 
 
 def _described(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return modality and size as `_input` wrote them."""
+    """Return modality and size from a description that `_input` wrote."""
     return {"modality": Modality.from_dict(one["modality"]), "size": one["size"]}
 
 
 def _arguments(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `_input` wrote, as arguments of a model."""
+    """Return the arguments of a model from a description that `_input` wrote."""
     given = _described(one)
     return given | {
-        "scaling": one.get("scaling", "linear"),  # files of earlier versions do not say
-        "values": np.zeros((1, given["modality"].channels)),  # the file's own tensors replace what is made of them
+        "scaling": one.get("scaling", "linear"),  # missing in files of earlier versions
+        "values": np.zeros((1, given["modality"].channels)),  # placeholder: the file's tensors replace the results
     }

@@ -13,25 +13,25 @@ from cmkd.types import Modality, Output
 
 
 class FusedModel(Model):
-    """A model of one modality that reads others too: its embedding is the mean over those that a pair has.
+    """A model of several modalities: its embedding is the mean over the modalities that a pair has.
 
-    Each modality has its own preprocessing and encoder. The first one's embedding enters as it is, and the others
-    through a linear projection to its width. So a mean over any subset is in one space, for one classifier, and the
-    model on the first modality alone is an ordinary `Model`. To be trained with modality dropout (ModDrop, Neverova et
-    al. 2016, IEEE TPAMI 38(8), arXiv 1501.00102; theirs concatenates features and sets those of a missing modality to
-    zero, ours averages, which needs no stand-in for them).
+    Each modality has its own preprocessing and encoder. The embedding of the first modality enters unchanged, and the
+    others through a linear projection to its width. The mean over any subset is therefore in one space, for one
+    classifier, and the model on the first modality alone is an ordinary `Model`. Train it with modality dropout
+    (ModDrop, Neverova et al. 2016, IEEE TPAMI 38(8), arXiv 1501.00102; the paper concatenates features and sets those
+    of a missing modality to zero; this model averages, which needs no stand-in for them).
 
     Args:
-        first: the model of the modality that most pairs in use have; its modules become those of this model.
-        others: models of other modalities; their "classes" are the values of the first one's embedding.
-        together: it is run with all of its modalities, as a teacher that sees both is, and not with any subset. The
-            mean is still over those that a pair has.
+        first: model of the modality that most pairs in use have; its modules become modules of this model.
+        others: models of the other modalities; their "classes" are the values of the first model's embedding.
+        together: run the model only with all of its modalities, like a teacher that sees both, and not with every
+            subset. The mean is still over the modalities that a pair has.
 
     Attributes:
-        spec: shapes of its output. Feature maps are those of the first modality.
+        spec: shapes of the model's output. Feature maps are those of the first modality.
 
     Raises:
-        CmkdError: an other model with another number of outputs, or two models of one modality.
+        CmkdError: if one of `others` has another number of outputs, or two models read one modality.
 
     Example:
         >>> from cmkd import models
@@ -46,7 +46,7 @@ class FusedModel(Model):
         nn.Module.__init__(self)
         self.modality, self.spec, self.together = first.modality, first.spec, together
         self.preprocess, self.encoder, self.classifier = first.preprocess, first.encoder, first.classifier
-        self.others = nn.ModuleList(others)  # by position: a name may be that of an attribute of torch's
+        self.others = nn.ModuleList(others)  # by position: a name may clash with an attribute of torch
         self.learning_rate = min(model.learning_rate for model in (first, *others))
         names = [modality.name for modality in self.modalities]
         if len(set(names)) < len(names):
@@ -60,18 +60,18 @@ class FusedModel(Model):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What it can read, the first modality first."""
+        """Modalities that the model can read, starting with the first model's."""
         return (self.modality, *(other.modality for other in self.others if isinstance(other, Model)))
 
     @property
     def scalings(self) -> dict[str, Preprocess]:
-        """Modality name -> what its values are brought to standardized units by."""
+        """Modality name -> preprocessing that standardizes its values."""
         models = (self, *(other for other in self.others if isinstance(other, Model)))
         return {model.modality.name: model.preprocess for model in models}
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the modalities of each subset that it is run with, small subsets first."""
+        """Subsets of modality names that the model is run with, small subsets first."""
         return super().subsets[-1:] if self.together else super().subsets
 
     def classify(
@@ -80,14 +80,14 @@ class FusedModel(Model):
         present: Mapping[str, Tensor] | None = None,
         recorded: Mapping[str, Tensor] | None = None,
     ) -> Output:
-        """Classify each pair by those of its modalities that `inputs` holds; arguments as in `Model.classify`.
+        """Classify each pair from those of its modalities that `inputs` holds; arguments as in `Model.classify`.
 
-        A pair that has none of them gets the logits of an embedding of zeros. There are no feature maps without the
-        first modality. In train mode each encoder sees the recordings alone, as `run_on` does, since stand-ins would
-        spoil its batch statistics.
+        A pair that has none of them gets the logits of an embedding of zeros. Without the first modality, there are no
+        feature maps. In train mode, each encoder runs only on recordings (see `run_on`), since stand-ins would distort
+        its batch statistics.
 
         Raises:
-            CmkdError: `inputs` holds none of the model's modalities.
+            CmkdError: if `inputs` holds none of the model's modalities.
         """
         recorded = present if recorded is None else recorded
 

@@ -1,7 +1,7 @@
-"""The tensors that a file names in its header, compared with the encoder it describes before that is built.
+"""Compare the tensors in a file's header with the encoder that the file describes, before that encoder is built.
 
-A file is as long as the values of its tensors, so an encoder of the same tensors cannot be larger than the file. It is
-built on the meta device, and given up as soon as it has more values than the file.
+A file holds the values of its tensors, so an encoder with the same tensors cannot be larger than the file. The encoder
+is built on the meta device, and building stops as soon as it has more values than the file.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from cmkd.types import Modality
 Shapes = Mapping[str, tuple[int, ...]]
 """Name of a tensor -> its shape."""
 LARGEST_SAMPLE = 2**26
-"""Values of the largest sample that the model of a file may read: an image of 8192 x 8192 pixels."""
+"""Number of values of the largest sample that the model of a file may read: an image of 8192 x 8192 pixels."""
 
 
 def check_encoder(shapes: Shapes, model: str, *, modality: Modality, size: int | None, prefix: str) -> None:
-    """Compare an encoder with the names and shapes of tensors, before memory is taken for it.
+    """Compare an encoder with the names and shapes of a file's tensors, before memory is allocated for it.
 
     Args:
-        shapes: of the tensors of a file.
+        shapes: name -> shape of the tensors of a file.
         model: name of the encoder, as for `cmkd.models.build`.
-        modality: what it sees.
-        size: as for `cmkd.models.build`.
-        prefix: of the model in the file.
+        modality: modality that the encoder reads.
+        size: side to which images are resized, as for `cmkd.models.build`.
+        prefix: prefix of the model's tensors in the file.
 
     Raises:
-        CmkdError: the tensors are those of another model.
+        CmkdError: if the tensors belong to another model.
     """
     with _no_larger_than(shapes, model):
         try:
@@ -55,8 +55,8 @@ def check_encoder(shapes: Shapes, model: str, *, modality: Modality, size: int |
 
 @contextmanager
 def _no_larger_than(shapes: Shapes, model: str) -> Iterator[None]:
-    """Raise `CmkdError` as soon as the modules built in the block have more parameters than there are tensors."""
-    # twice as many, since a stem may be built and then replaced
+    """Raise `CmkdError` as soon as the modules built in the block have more parameters or values than the file."""
+    # twice as many are allowed, since a stem may be built and then replaced
     values, tensors = 2 * sum(map(math.prod, shapes.values())) + 2**16, 2 * len(shapes) + 64
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

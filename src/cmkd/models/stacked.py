@@ -1,4 +1,4 @@
-"""A model that reads several modalities as the channels of one."""
+"""A model that reads several modalities as the channels of one input."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from cmkd.models.base import Model, Preprocess
 from cmkd.types import Modality, Output
 
 STACKED = ("image", "vector", "series")
-"""Kinds of modality whose channels can be stacked; padding tells points from nothing, for each modality by itself."""
+"""Kinds of modality whose channels can be stacked. Points cannot: each modality has its own padding."""
 
 
 class StackedModel(Model):
-    """One encoder for the channels of several modalities: early fusion, of a teacher that sees all of them.
+    """One encoder for the channels of several modalities (early fusion), for a teacher that sees all of them.
 
-    The encoder can relate places of one modality to those of another, which a `FusedModel` cannot, so modalities should
-    be co-registered. A modality that a pair lacks is replaced by its mean.
+    Unlike a `FusedModel`, the encoder can relate positions of one modality to those of another, so modalities should be
+    co-registered. A modality that a pair lacks is replaced by its mean.
 
     Args:
-        modalities: what it sees, of one kind and of equal size apart from the number of channels.
-        encoder: as for `Model`, for samples of the shape of `stack`.
-        classes: as for `Model`.
-        size: as for `Model`.
-        scaling: as for `Model`.
-        values: as for `Model`, of all channels.
+        modalities: modalities that the model reads, of one kind and of equal size apart from the number of channels.
+        encoder: encoder as for `Model`, for samples of the shape of `stack`.
+        classes: number of classes.
+        size: side to which images are resized, see `Model`.
+        scaling: scaling of the stored values, see `Model`.
+        values: values of training pairs with all channels, see `Model`.
 
     Raises:
-        CmkdError: modalities that cannot be stacked.
+        CmkdError: if the modalities cannot be stacked.
 
     Example:
         >>> from cmkd import models
@@ -58,7 +58,7 @@ class StackedModel(Model):
     ) -> None:
         super().__init__(stack(modalities), encoder, classes=classes, size=size, scaling=scaling, values=values)
         self.parts = tuple(modalities)
-        # made once: a tensor from numbers in the step would wait for the device
+        # made once: creating a tensor from numbers in each step would wait for the device
         self.register_buffer(
             "means", torch.tensor(self.modality.mean).view(self.preprocess.mean.shape), persistent=False
         )
@@ -66,12 +66,12 @@ class StackedModel(Model):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What it reads, in the order of the channels."""
+        """Modalities that the model reads, in the order of the channels."""
         return self.parts
 
     @property
     def scalings(self) -> dict[str, Preprocess]:
-        """Modality name -> what its values are brought to standardized units by."""
+        """Modality name -> preprocessing that standardizes its values."""
         starts = accumulate((part.channels for part in self.parts), initial=0)
         return {
             part.name: self.preprocess.of_part(part, start) for part, start in zip(self.parts, starts, strict=False)
@@ -79,7 +79,7 @@ class StackedModel(Model):
 
     @property
     def subsets(self) -> tuple[tuple[str, ...], ...]:
-        """All modalities: it is not run with fewer."""
+        """The subset of all modalities: the model is not run with fewer."""
         return super().subsets[-1:]
 
     def classify(
@@ -100,10 +100,10 @@ class StackedModel(Model):
 
 
 def stack(modalities: Sequence[Modality]) -> Modality:
-    """Return the modality of all channels, under the name of the first.
+    """Return one modality with the channels of all, under the name of the first.
 
     Raises:
-        CmkdError: they differ in kind or size, or are points.
+        CmkdError: if the modalities differ in kind or size, or are points.
     """
     first, *others = modalities
     for other in others:

@@ -18,17 +18,17 @@ from cmkd.errors import CmkdError
 from cmkd.io import atomic, checksum
 
 SHA256 = "sha256"
-"""Name in the document of the checksum of all else; files of earlier releases have none. It is no key of the metadata,
-since safetensors writes several keys in any order, and equal models would not be equal files."""
+"""Name, in the document, of the checksum of everything else; files of earlier releases have none. It is not a metadata
+key, since safetensors writes several keys in any order, and equal models would then give different files."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], name: str, document: Mapping[str, Any]) -> None:
-    """Write tensors and a document whole or not at all.
+    """Write tensors and a document atomically.
 
     Args:
-        path: the file.
-        tensors: by name; they are copied to the CPU.
-        name: key of the file's metadata that holds the document.
+        path: output file.
+        tensors: name -> tensor; tensors are copied to the CPU.
+        name: metadata key of the document.
         document: anything that JSON can hold.
     """
     kept = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
@@ -41,12 +41,13 @@ def read_document(path: Path, name: str, *, fix: str) -> tuple[dict[str, Any], d
     """Return a file's document and the shapes of its tensors, from its header alone.
 
     Args:
-        path: the file.
-        name: key of the metadata that holds the document.
-        fix: what to do if the file is damaged, for the message.
+        path: file to read.
+        name: metadata key of the document.
+        fix: advice for a damaged file, for the error message.
 
     Raises:
-        CmkdError: it is missing, damaged or no safetensors file. A file without the document has an empty one.
+        CmkdError: if the file is missing, damaged or not a safetensors file. Without a document, an empty one is
+            returned.
     """
     with _opened(path, fix) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -56,10 +57,10 @@ def read_document(path: Path, name: str, *, fix: str) -> tuple[dict[str, Any], d
 
 
 def read_tensors(path: Path, name: str, *, fix: str) -> dict[str, Tensor]:
-    """Return the tensors of a file, compared with its checksum; arguments as for `read_document`.
+    """Return the tensors of a file after comparing them with its checksum; arguments as for `read_document`.
 
     Raises:
-        CmkdError: the file is damaged.
+        CmkdError: if the file is missing or damaged.
     """
     with _opened(path, fix) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
@@ -76,7 +77,7 @@ def _opened(path: Path, fix: str) -> Iterator[Any]:
         raise CmkdError(f"'{path}' is a folder: give a checkpoint in it, such as teacher/best.safetensors of a run")
     if not path.is_file():
         missing = f"no checkpoint at '{path}'"
-        if (path.parent / RESULT).exists():  # a finished training's
+        if (path.parent / RESULT).exists():  # left by a finished training
             raise CmkdError(f"{missing}, where one was trained: restore it, or remove its folder and train it again")
         raise CmkdError(f"{missing}: give the folder of a run, or a file that one has written")
     try:
@@ -92,7 +93,7 @@ def _document(file: Any, path: Path, name: str, fix: str) -> dict[str, Any]:  # 
 
 
 def _bytes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    # sorted and through JSON, so that what was written and what is read again are one text
+    # sorted and passed through JSON, so that the text is the same for what was written and what is read again
     yield json.dumps(json.loads(json.dumps(document)), sort_keys=True).encode()
     for name in sorted(tensors):
         yield f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode()
@@ -100,7 +101,7 @@ def _bytes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterat
 
 
 def raw_bytes(tensor: Tensor) -> bytes | memoryview:
-    """Return the bytes of a tensor, of whatever type and on whatever device."""
+    """Return the bytes of a tensor of any type on any device."""
     value = tensor.detach().cpu().contiguous()
     flat = value.as_strided((value.numel(),), (1,))  # a single value may have any stride, which `view` refuses
     return flat.view(torch.uint8).numpy().data if len(flat) else b""

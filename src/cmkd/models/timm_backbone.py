@@ -20,10 +20,10 @@ _REPLACE = ContextVar("_REPLACE", default=True)
 
 @contextmanager
 def stem_of(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
-    """Build backbones in the block with the stem that a file has: that of pretrained weights was not replaced.
+    """Build backbones in the block with the stem that a file has; a stem of pretrained weights was not replaced.
 
     Args:
-        shapes: name of each tensor of the file -> its shape.
+        shapes: name -> shape of each tensor of the file.
     """
     kernels = [shape[2:] for name, shape in shapes.items() if name.endswith("encoder.backbone.conv1.weight")]
     before = _REPLACE.set(not kernels or (3, 3) in kernels)
@@ -34,20 +34,20 @@ def stem_of(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
 
 
 class TimmEncoder(nn.Module):
-    """Adapter over a timm model: its pooled features as embedding, its stages as maps.
+    """Adapter for a timm model: its pooled features are the embedding, its stages are the feature maps.
 
-    Images too small for a backbone's strides: a ResNet-like stem (``conv1`` and ``maxpool``) is replaced by a 3 x 3
-    convolution of stride 1 (as is usual for CIFAR) below 64 pixels, unless the weights are pretrained; models that ask
-    for a fixed size get it (see `wanted_size`).
+    Images below 64 pixels are too small for the usual strides: unless the weights are pretrained, a ResNet-like stem
+    (``conv1`` and ``maxpool``) is then replaced by a 3 x 3 convolution of stride 1, as is usual for CIFAR. Models with
+    a fixed input size get images of that size (see `wanted_size`).
 
     Args:
-        name: as in ``timm.list_models()``.
-        channels: of the input.
+        name: model name, as in ``timm.list_models()``; see `check_name`.
+        channels: number of input channels.
         size: smaller side of the input in pixels.
-        pretrained: load the published weights; fails clearly where there is no network.
+        pretrained: load the published weights; raises a clear error without a network connection.
 
     Raises:
-        CmkdError: unknown name, or the pretrained weights cannot be had.
+        CmkdError: if the pretrained weights cannot be loaded.
     """
 
     learning_rate = 1e-3
@@ -61,9 +61,9 @@ class TimmEncoder(nn.Module):
             options["img_size"] = size
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # timm's own deprecations are not the user's
+                warnings.simplefilter("ignore")  # timm's deprecation warnings do not concern the user
                 self.backbone: Any = timm.create_model(name, **options)
-        except Exception as error:  # hub clients raise many kinds; the name is already known to be right
+        except Exception as error:  # hub clients raise many kinds of error; the name is already checked
             if not pretrained:
                 raise
             raise CmkdError(
@@ -104,7 +104,7 @@ def check_name(name: str) -> None:
 
 
 def wanted_size(name: str) -> int | None:
-    """Return the image size a backbone is tied to (transformers with position embeddings), None where it is free."""
+    """Return the image size that a backbone requires (transformers with position embeddings), None for any size."""
     import timm
 
     config = timm.get_pretrained_cfg(name)

@@ -1,4 +1,4 @@
-"""Own modules as models: any classifier that ends in a layer with a name gives an `Output` through `wrap`."""
+"""Your own modules as models: `wrap` makes any classifier that ends in a named layer return an `Output`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Wrapped(nn.Module):
                 raise unknown_name(f"layer of {type(module).__name__}", name, names)
 
     def extra_repr(self) -> str:
-        """Name the layers that are read."""
+        """Return the names of the layers that are read."""
         return f"classifier={self.classifier_name}, feature_maps={','.join(self.map_names)}"
 
     @property
@@ -47,7 +47,7 @@ class Wrapped(nn.Module):
                 )
             seen[name] = output.clone()
 
-        # hooks live for one call: a hook that stayed would be shared by copies of the module
+        # hooks are removed after each call: a permanent hook would be shared by copies of the module
         handles = [self.classifier.register_forward_pre_hook(keep_input)]
         for name in self.map_names:
             layer = self.module.get_submodule(name)
@@ -90,7 +90,7 @@ def wrap(module: nn.Module, *, classifier: str | None = None, feature_maps: Sequ
         A module that shares the weights of `module`; calling it gives an `Output`.
 
     Raises:
-        CmkdError: there is no such layer; on a call, a layer that did not run or a wrong shape.
+        CmkdError: if there is no such layer; in a call, if a layer did not run or a shape is wrong.
 
     Example:
         >>> import torch

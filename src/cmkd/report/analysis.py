@@ -49,12 +49,13 @@ def write_analysis(
     """Write the results of an analysis, and return the path of its page.
 
     Args:
-        analysis: of one or more models.
-        folder: receives ``structure.json``, ``figures/`` (SVG and PNG) and ``analysis.html``, which needs neither.
-        draw: draw the stages; without, the page has tables and scatter plots alone.
-        sample: largest number of pairs that t-SNE draws.
-        seed: of t-SNE and of the bootstrap.
-        comparison: ``first`` and ``second``, the places compared, and ``rows``, of `cmkd.analysis.compare`.
+        analysis: analysis of one or more models.
+        folder: receives ``structure.json``, ``figures/`` (SVG and PNG) and ``analysis.html``, which needs no other
+            file.
+        draw: draw the stages; if False, the page has only tables and scatter plots.
+        sample: largest number of pairs in a t-SNE or UMAP figure.
+        seed: random seed of the drawings and the bootstrap.
+        comparison: ``first`` and ``second``, the compared paths, and ``rows``, the result of `cmkd.analysis.compare`.
         progress: called as stages are drawn.
     """
     drawn, models = Drawings(folder / "figures"), analysis.summary["models"]
@@ -99,7 +100,7 @@ def side_by_side(models: list[dict[str, Any]]) -> list[str]:
     """
     first: dict[tuple[object, ...], str] = {}
     for model in sorted(models, key=lambda m: m["role"] != "teacher"):
-        alone = model["label"] if not model["role"] else None  # a checkpoint that does not say what it is
+        alone = model["label"] if not model["role"] else None  # a checkpoint that does not state its role
         first.setdefault((alone, model["role"], model["method"], model["modality"]), model["label"])
     return list(first.values())[:MOST_DRAWN]
 
@@ -118,9 +119,9 @@ def _is_embedding(analysis: Analysis, shown: list[str], stage: str) -> bool:
 
 
 def _relations(models: list[dict[str, Any]], drawn: Drawings, seed: int) -> list[dict[str, Any]]:
-    """Correlate each structure metric with discriminability over the models, and draw it.
+    """Correlate each structure metric with discriminability over the models, and draw the relation.
 
-    Students of one teacher count as one model, and are drawn together; a model without a teacher counts by itself.
+    Students of one teacher count as one model and are resampled together; a model without a teacher counts by itself.
     """
     found = []
     for where, metric, said in RELATIONS:

@@ -1,4 +1,4 @@
-"""Draw every stage of an analysis: figures as files and for the page, embeddings as points with their text."""
+"""Draw every stage of an analysis: figures as files and on the page, embeddings as points with tooltips."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ FEWEST_PAIRS = 4
 
 
 class Drawings:
-    """Save figures, and collect them and notes for the page, by stage.
+    """Save figures, and collect figures and notes for the page, by stage.
 
     Args:
-        folder: receives each figure as SVG and PNG.
+        folder: folder that receives each figure as SVG and PNG.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Drawings:
         self.figures.setdefault(stage, []).append(shown)
 
     def note(self, stage: str, text: str) -> None:
-        """Say something about a stage on the page."""
+        """Add a note about a stage to the page."""
         self.notes.setdefault(stage, []).append(text)
 
 
@@ -55,12 +55,12 @@ def draw_stage(analysis: Analysis, shown: list[str], stage: str, drawn: Drawings
     """Draw one stage of the models shown: correlation, spectrum, spread on the sphere and neighborhoods.
 
     Args:
-        analysis: of the models.
-        shown: their labels.
-        stage: its name.
-        drawn: receives the figures.
-        sample: largest number of pairs that t-SNE draws.
-        seed: of t-SNE.
+        analysis: analysis of the models.
+        shown: labels of the models to draw.
+        stage: name of the stage.
+        drawn: collects the figures.
+        sample: largest number of pairs in a t-SNE or UMAP figure.
+        seed: random seed of the pairs drawn, of t-SNE and UMAP, and of the noise in the density on the sphere.
     """
     values: dict[str, Array] = {}
     for label in shown:
@@ -106,7 +106,7 @@ def _draw_embeddings(
     name: str,
     place: Callable[[Array], Array] | None,
 ) -> None:
-    """Save one layout as a figure, and keep it as points with their text for the page."""
+    """Save one layout as a figure, and keep it for the page as points with tooltips."""
     kept = np.random.default_rng(seed).permutation(len(analysis.target))[:sample]
     placed = structure_figures.neighborhoods({label: x[kept] for label, x in wide.items()}, seed=seed, place=place)
     target, ids = analysis.target[kept], [analysis.ids[position] for position in kept]

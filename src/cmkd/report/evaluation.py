@@ -35,7 +35,7 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
     """Write the results of an evaluation, and return the path of its page.
 
     Args:
-        found: what `cmkd.deploy.evaluate.evaluate` returned.
+        found: result of `cmkd.deploy.evaluate.evaluate`.
         folder: receives ``evaluation.json`` and ``evaluation.html``, which needs no other file.
     """
     said = verdict(found) if "comparison" in found else ""
@@ -70,12 +70,12 @@ def write_evaluation(found: Mapping[str, Any], folder: Path) -> Path:
 def verdict(found: Mapping[str, Any]) -> str:
     """Say in a sentence which of two models is more accurate, as far as the pairs can tell.
 
-    McNemar's test takes pairs to be independent, which those of one group are not: it is left out where there are
-    groups, and elsewhere it has to agree with the interval. Few groups give too narrow an interval to say anything, and
-    where the difference is the same in all resamples there is none.
+    McNemar's test assumes independent pairs, but pairs of one group are not independent. With groups the test is left
+    out; without groups, a difference is significant only if test and interval agree. With few groups the interval is
+    too narrow for a conclusion. If the difference is the same in all resamples, there is no interval.
 
     Args:
-        found: what ``evaluation.json`` holds of two models.
+        found: contents of ``evaluation.json`` for two models.
 
     Example:
         >>> difference = {"value": 0.02, "low": 0.011, "high": 0.029}
@@ -99,7 +99,7 @@ def verdict(found: Mapping[str, Any]) -> str:
 
 
 def score_rows(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the table of scores: a name, and one cell a model.
+    """Return the rows of the table of scores: a name, and one cell per model.
 
     Example:
         >>> score_rows([{"scores": {"accuracy": {"value": 0.5, "low": 0.42, "high": 0.58}}}])
@@ -126,10 +126,11 @@ def estimate(said: Mapping[str, float | None] | None, factor: float = 100, digit
 
 
 def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
-    """Draw accuracy and log loss by severity, one column a corruption, with 95 % intervals as bands.
+    """Draw accuracy and log loss by severity, one column per corruption, with 95 % intervals as bands.
 
     Args:
-        models: entries ``models`` of ``evaluation.json`` with the same severities, by the places that choose colors.
+        models: position, which chooses the color -> entry of ``models`` in ``evaluation.json``; the severities of all
+            entries are the same.
     """
     kinds = next(iter(models.values()))["robustness"]
     figure = Figure(figsize=(max(4.0, 2.9 * len(kinds)), 4.8), layout="constrained")
@@ -156,7 +157,7 @@ def robustness_figure(models: Mapping[int, Mapping[str, Any]]) -> Figure:
 
 
 def _alike(models: Sequence[Mapping[str, Any]]) -> list[dict[int, Mapping[str, Any]]]:
-    """Return the models with robustness curves by their places, those with the same severities together."""
+    """Group the models with robustness curves by modality and severities; each group maps positions to models."""
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for place, model in enumerate(models):
         if model.get("robustness"):

@@ -1,4 +1,4 @@
-"""A self-contained page of the pairs that a check flagged, by fault, with thumbnails, and of shortcuts."""
+"""Write the self-contained page of a data check: flagged pairs by fault, with thumbnails, and shortcuts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIDE = 112
 SHOWN = 60
 """Pairs shown per kind of fault; all are in ``faults.json``."""
 _SAMPLED = 50
-_Scale = tuple[str, float, float]  # the usual type of a modality, its black and its white
+_Scale = tuple[str, float, float]  # usual dtype of a modality, and its values of black and white
 
 
 def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
@@ -31,7 +31,7 @@ def write_faults_page(report: FaultReport, source: Source, path: Path) -> None:
 
     Args:
         report: result of the check.
-        source: the pairs that were checked, for the pictures.
+        source: the checked pairs, for the pictures.
         path: HTML file to write.
     """
     place = {name: row for row, name in enumerate(source.ids)}
@@ -68,7 +68,7 @@ def _card(fault: Fault, source: Source, place: Mapping[str, int], scales: Mappin
 
 
 def _scale(source: Source, name: str) -> _Scale:
-    """Return the values of black and white, one scale per modality, so that low contrast shows."""
+    """Return usual dtype, black and white of a modality: one scale for all its pairs, so that low contrast shows."""
     rows = np.linspace(0, len(source.ids) - 1, min(_SAMPLED, len(source.ids)), dtype=int)
     cells = [source.cell(int(row), name) for row in rows]
     arrays = [cell.array for cell in cells if cell is not None and cell.array is not None and cell.kind == "image"]

@@ -1,4 +1,4 @@
-"""Figures of pages, ready to embed, in the colors of Okabe and Ito, safe for color-blind readers."""
+"""Figures of pages, ready to embed, in the colors of Okabe and Ito, which are safe for color-blind readers."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from cmkd.types import Modality
 
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":")
-"""Styles of lines, so that no color alone tells two methods apart."""
+"""Styles of lines, so that methods differ by more than their color."""
 LARGEST = 160
-"""Pixels of the longer side of a sample on a page; larger images are reduced."""
+"""Largest length in pixels of the longer side of a sample on a page; larger images are reduced."""
 LONGEST = 48
-"""Characters of a name in a figure; the middle of a longer one is left out."""
+"""Largest number of characters of a name in a figure; the middle of a longer name is left out."""
 
 _THEME = {"#000000": "currentColor", "#dddddd": "var(--line)", "#666666": "var(--muted)"} | {
     color.lower(): f"var(--c{place})" for place, color in enumerate(COLORS) if place
 }
-"""Colors of the figures -> those of ``base.html``, which has darker or lighter ones of the same hue by mode."""
+"""Color in a figure -> color of ``base.html``, which has a darker or lighter one of the same hue for each mode."""
 _UNDATED = {"svg": {"Date": None}}
 
 
 def draw(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file of a kind: svg, pdf or png. The same figure gives the same bytes."""
+    """Return the bytes of a figure as svg, pdf or png; the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "cmkd"}):
@@ -50,11 +50,11 @@ def draw(figure: Figure, kind: str) -> bytes:
 def inline(figure: Figure, label: str) -> str:
     """Return a figure as an ``<svg>`` element in the colors and the font of the page, light or dark.
 
-    Its text stays text: it is a third of the size of outlines, it can be searched, and it grows with the figure.
+    Text stays text: it takes a third of the size of outlines, can be searched, and scales with the figure.
 
     Args:
-        figure: in colors of `COLORS`, ``#dddddd`` for a grid and ``#666666`` for what is less important.
-        label: what it shows, for those who do not see it.
+        figure: figure in colors of `COLORS`, ``#dddddd`` for a grid and ``#666666`` for less important parts.
+        label: description of the figure for screen readers.
     """
     FigureCanvasAgg(figure)
     buffer = io.StringIO()
@@ -80,9 +80,9 @@ def source(content: bytes, kind: str) -> str:
 
 
 def shown(name: str) -> str:
-    r"""Return a name of the user's data as matplotlib takes it: one line of text, and no formula.
+    r"""Return a name from the user's data as text for matplotlib: one line, and no formula.
 
-    Every name of a class, modality, method or model goes through here on its way to a figure; pages show it in full.
+    Every name of a class, modality, method or model in a figure passes through this function; pages show it in full.
 
     Example:
         >>> shown("$5 to $10"), shown("_other"), shown("a\nb"), shown(LONGEST * "x" + "yz")
@@ -91,7 +91,7 @@ def shown(name: str) -> str:
     line = " ".join(name.split())
     if len(line) > LONGEST:
         line = f"{line[: 2 * LONGEST // 3]}…{line[-LONGEST // 3 + 1 :]}"
-    # matplotlib leaves what begins with an underscore out of legends, and warns of each letter that its font lacks
+    # matplotlib leaves names that begin with an underscore out of legends, and warns about letters its font lacks
     line = "".join(letter if ord(letter) in _letters() else "□" for letter in line).replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line
 
@@ -124,16 +124,16 @@ def accuracy_figure(teacher: float | None, rows: Mapping[str, Sequence[float]]) 
 
 
 def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]], column: str, factor: float, ylabel: str) -> Figure:
-    """Draw a column of the histories by epoch: the mean over seeds, and their range.
+    """Draw a column of the histories by epoch: mean and range over seeds.
 
     A seed that has ended counts with its last value.
 
     Args:
-        histories: name, those of students in the order of their colors -> one table a seed, with columns epoch and
-            `column`; none draws nothing.
-        column: such as ``validation_accuracy``.
-        factor: to the unit of `ylabel`.
-        ylabel: what it is, with its unit.
+        histories: name (students in the order of their colors) -> one table per seed, with the columns epoch and
+            `column`; a name without tables is not drawn.
+        column: column to draw, such as ``validation_accuracy``.
+        factor: factor to the unit of `ylabel`.
+        ylabel: label of the y axis, with its unit.
     """
     figure = Figure(figsize=(4.8, 3.4))
     axes = figure.add_subplot()
@@ -146,7 +146,7 @@ def curves_figure(histories: Mapping[str, Sequence[pd.DataFrame]], column: str, 
         if name == "teacher":
             color, style = "#666666", (0, (5, 1, 1, 1, 1, 1))
         values = factor * pd.concat([t.set_index("epoch")[column] for t in tables], axis=1)
-        values = values.ffill()  # a mean over the seeds that are left would jump
+        values = values.ffill()  # a mean over the remaining seeds would jump
         epochs = values.index + 1
         axes.plot(epochs, values.mean(axis=1), linestyle=style, color=color, label=shown(name), linewidth=1.6)
         if len(tables) > 1:
@@ -161,7 +161,7 @@ def reliability_figure(models: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy against confidence in bins, and below it the fraction of predictions in each bin.
 
     Args:
-        models: entries ``models`` of ``evaluation.json``, of which it reads ``name``, ``bins`` and ``reliability``.
+        models: entries ``models`` of ``evaluation.json``; only ``name``, ``bins`` and ``reliability`` are read.
     """
     figure = Figure(figsize=(4.6, 5.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -188,8 +188,8 @@ def samples_figure(
 
     Args:
         arrays: modality -> ``(pairs, *shape)``.
-        modalities: their descriptions.
-        labels: one a pair.
+        modalities: modality -> its description.
+        labels: one label per pair.
     """
     columns = len(labels)
     figure = Figure(figsize=(1.15 * columns + 0.6, 1.25 * len(arrays) + 0.35))

@@ -1,4 +1,4 @@
-"""What each measure of structure sees: a sentence, a unit, and two small pictures with the measure's own values."""
+"""Explain each measure of structure: a sentence, a unit, and two small pictures with the measure's own values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Measure:
     """How to read a metric of `cmkd.structure`.
 
     Args:
-        name: in tables.
-        unit: in tables; empty for a pure number.
-        sees: what the metric looks at, and how to read it.
-        better: ``lower`` or ``higher`` where one of them goes with separable classes by definition, else empty.
-        panels: made features, by what they show: the two ends of the metric.
-        value: the metric of a panel; None for a measure without a picture.
+        name: name in tables.
+        unit: unit in tables; empty for a pure number.
+        sees: what the metric measures, and how to read it.
+        better: ``lower`` or ``higher`` if it means more separable classes by definition, else empty.
+        panels: captions and synthetic features for the two extremes of the metric.
+        value: function that computes the metric of a panel; None for a measure without a picture.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Measure:
 
     @property
     def factor(self) -> float:
-        """What the number in `structure.json` is multiplied with in tables."""
+        """Factor from the number in `structure.json` to the number in tables."""
         return 100.0 if self.unit == "%" else 1.0
 
     def pictures(self) -> list[dict[str, str]]:
@@ -158,7 +158,7 @@ def _stacks(teacher: Sequence[int], student: Sequence[int]) -> Points:
 
 
 def _divergence(points: Points) -> float:
-    """Return the measure from the heights of the stacks; the target's logit, first, does not count."""
+    """Compute the measure from the heights of the stacks; the target's logit, which comes first, does not count."""
     column = np.round((points.places[:, 0] + 1.1) // 0.9).astype(int)
     counts = [np.bincount(column[points.kind == model], minlength=3) for model in (1, 0)]
     student, teacher = (torch.log(torch.tensor([[1.0, *own]])) for own in counts)

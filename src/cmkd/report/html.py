@@ -1,4 +1,4 @@
-"""Pages from the templates of this package."""
+"""Render pages from the templates of this package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def render(template: str, **values: object) -> str:
 
     Args:
         template: name of a file in ``templates/``.
-        values: what the template shows. Its filters ``number``, ``percent`` and ``signed`` (percent with a sign) write
-            a dash for None; ``word`` writes what a shell reads as one word.
+        values: values that the template shows. Its filters ``number``, ``percent`` and ``signed`` (percent with a sign)
+            write a dash for None; ``word`` quotes a value as one word for a shell.
     """
     made = Environment(loader=PackageLoader("cmkd.report"), autoescape=select_autoescape(), trim_blocks=True)
     for name, form, factor in (("number", "{:.3g}", 1), ("percent", "{:.1f}", 100), ("signed", "{:+.1f}", 100)):

@@ -27,17 +27,17 @@ CURVES = (
     ("validation_accuracy", 100.0, "validation accuracy (%)"),
     ("train_cross_entropy", 1.0, "training cross-entropy (nats)"),
 )
-"""Columns of a history that the page draws, the factor to their unit, and their names."""
+"""Columns of a training history that the page draws, each with the factor to its unit, and its name with unit."""
 
 
 def write_report(folder: Path) -> Path:
     """Write the page of a run, complete or not, and return its path.
 
     Args:
-        folder: of a run; it holds ``results.json``.
+        folder: folder of the run; it holds ``results.json``.
 
     Raises:
-        CmkdError: the folder is not a run.
+        CmkdError: if the folder is not a run.
     """
     if not (folder / RESULTS).is_file():
         raise CmkdError(f"'{folder}' holds no results.json; give the --out folder of a run")
@@ -89,7 +89,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     """Say in a sentence whether a method helped.
 
     Args:
-        row: of `cmkd.evaluation.summarize`, with a gain.
+        row: row of `cmkd.evaluation.summarize`, with a gain.
 
     Example:
         >>> verdict({"method": "kd", "gain": 0.02, "gain_n": 3, "gain_interval": [0.011, 0.029]})
@@ -106,7 +106,7 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def finding(low: float, high: float) -> str:
-    """Say what a confidence interval of a difference shows.
+    """Say in words what a confidence interval of a difference shows.
 
     Example:
         >>> finding(0.011, 0.029), finding(-0.2, 0.1)
@@ -116,7 +116,7 @@ def finding(low: float, high: float) -> str:
 
 
 def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say how many labels teacher and students see; empty where all see every label of every training pair.
+    """Say how many labels teacher and students see; empty if all see every label of every training pair.
 
     Args:
         labels: the entry ``labels`` of the data in ``results.json``.
@@ -140,7 +140,7 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
     if unlabeled := student.get("unlabeled"):
         said.append(f"{unlabeled} pairs without a label serve distillation alone")
     wrong = student.get("wrong", 0)
-    of_teacher = teacher.get("wrong", wrong)  # in a run of an older version, the students' alone are known
+    of_teacher = teacher.get("wrong", wrong)  # older versions recorded only the students' wrong labels
     if of_teacher not in (None, wrong):
         said.append(f"{of_teacher} labels of the teacher and {wrong} of the students were made wrong on purpose")
     elif wrong:
@@ -149,10 +149,10 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def not_converged(results: Mapping[str, Any]) -> str:
-    """Say which models were still improving when they reached the largest number of steps; empty for none.
+    """Say which models were still improving when they reached the largest number of steps; empty if none were.
 
     Args:
-        results: what ``results.json`` holds.
+        results: contents of ``results.json``.
 
     Example:
         >>> rows = [{"method": "kd", "converged": c} for c in (True, False)]
@@ -162,7 +162,7 @@ def not_converged(results: Mapping[str, Any]) -> str:
     """
     found: dict[str, list[bool]] = {}
     for row in ({**results["teacher"], "method": "teacher"}, *results["students"]):
-        if row.get("converged") is not None:  # a run of an older version, outputs and files may not say it
+        if row.get("converged") is not None:  # unknown in older versions, and for outputs and files
             found.setdefault(row["method"], []).append(row["converged"])
     rising = [f"{name} ({c.count(False)} of {len(c)})" for name, c in found.items() if not all(c)]
     if not rising:
@@ -175,7 +175,7 @@ def chosen_student(results: Mapping[str, Any]) -> str:
     """Say which student the run recommends.
 
     Args:
-        results: what ``results.json`` holds.
+        results: contents of ``results.json``.
 
     Example:
         >>> row = {"method": "ds", "seed": 2, "validation_accuracy": 0.8, "test_accuracy": 0.79}
@@ -191,7 +191,7 @@ def chosen_options(tuned: Mapping[str, Any]) -> str:
     """Say which options were chosen for a method, and what they gave on the validation pairs.
 
     Args:
-        tuned: one of the entries ``tuned`` in ``results.json``.
+        tuned: one entry of ``tuned`` in ``results.json``.
 
     Example:
         >>> tuned = {"method": "kd", "expression": "kd(temperature=3.1,weight=6.2)", "trials": 2}
@@ -205,7 +205,7 @@ def chosen_options(tuned: Mapping[str, Any]) -> str:
 
 
 def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
-    """Return what the page says of the recommended student, with an interval over the test pairs or whole groups."""
+    """Return the recommended student's numbers for the page, with an interval over test pairs or whole groups."""
     if not (chosen := results.get("recommended")):
         return {}
     seeds = [student["seed"] for student in results["students"] if student["method"] == chosen["method"]]
@@ -225,7 +225,7 @@ def _answer(results: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
 
 
 def _structure(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the mean measures of structure by model; empty for a run of an older version."""
+    """Return the means of the structure measures by model; empty for a run of an older version."""
     rows = {"teacher": [results["teacher"]]} | by_method(results)
     found = {name: [row["structure"] for row in each if row.get("structure")] for name, each in rows.items()}
     return [
@@ -236,7 +236,7 @@ def _structure(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _costs(folder: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return steps, size and times by model; of a run of an older version nothing is known."""
+    """Return steps, size and times by model; numbers that an older version did not record are None."""
     rows = {"teacher": [results["teacher"]]} | by_method(results)
     places = {name: [(folder / s["checkpoint"]).parent for s in each] for name, each in by_method(results).items()}
     times = {name: [*map(read_cost, each)] for name, each in ({"teacher": [folder / "teacher"]} | places).items()}

@@ -1,4 +1,4 @@
-"""Points as inline SVG: pictures of the guide, and embeddings whose points say what they are under the pointer."""
+"""Draw points as inline SVG: pictures of the guide, and embeddings whose points have tooltips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-_SIDE = 100.0  # of the square, in units of the SVG
+_SIDE = 100.0  # side of the picture in units of the SVG
 _EDGE = 6.0
 _COLORS = 7
 """Colors of `base.html`, ``--c1`` to ``--c7``, which differ between a light and a dark page."""
@@ -18,12 +18,12 @@ _COLORS = 7
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a made feature space.
+    """Points of a synthetic feature space.
 
     Args:
-        places: ``(n, 2)``.
-        kind: ``(n,)`` class of each.
-        second: ``(n, 2)`` of a second model, drawn as crosses.
+        places: positions ``(n, 2)``.
+        kind: classes ``(n,)``.
+        second: positions ``(m, 2)`` of a second model, drawn as crosses.
         circle: draw the unit circle.
         axes: draw the axes through 0.
     """
@@ -36,11 +36,11 @@ class Points:
 
 
 def picture(points: Points, said: str) -> str:
-    """Return made features as a small SVG, on one scale for both axes.
+    """Return synthetic features as a small SVG, with one scale for both axes.
 
     Args:
-        points: what to draw.
-        said: what it shows, for screen readers.
+        points: points to draw.
+        said: description of the picture for screen readers.
     """
     reach = 1.05 * max(1.2, float(np.abs(points.places).max()))
     at = (points.places * [1, -1] + reach) * _SIDE / (2 * reach)
@@ -63,15 +63,15 @@ def embedding(
     classes: Sequence[str],
     said: str,
 ) -> str:
-    """Return an embedding as SVG: a dot for each pair, a cross where the model is wrong, its text under the pointer.
+    """Return an embedding as SVG: a dot for each pair, a cross if the model is wrong, and text as a tooltip.
 
     Args:
-        placed: ``(n, 2)``.
-        ids: of the pairs.
-        target: ``(n,)`` classes, -1 without a label.
-        predicted: ``(n,)`` classes; None for a model of other classes.
-        classes: their names.
-        said: what it shows, for screen readers.
+        placed: positions ``(n, 2)``.
+        ids: ids of the pairs.
+        target: true classes ``(n,)``, -1 without a label.
+        predicted: predicted classes ``(n,)``; None for a model with other classes.
+        classes: names of the classes.
+        said: description of the picture for screen readers.
     """
     low, high = placed.min(0), placed.max(0)
     at = _EDGE / 2 + (placed - low) * (_SIDE - _EDGE) / max(float((high - low).max()), 1e-12)
@@ -89,7 +89,7 @@ def embedding(
 
 
 def legend(classes: Sequence[str]) -> list[dict[str, str]]:
-    """Return a mark (SVG) and a name for each class: the colors, then the same ones hollow, and so on in turn."""
+    """Return a mark (SVG) and a name for each class: all colors filled, then all colors hollow, and so on in turn."""
     dots = [f'<svg viewBox="0 0 4 4" aria-hidden="true">{_dot(2, 2, 1.4, kind)}</svg>' for kind in range(len(classes))]
     return [{"svg": dot, "name": name} for dot, name in zip(dots, classes, strict=True)]
 

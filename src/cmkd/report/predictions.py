@@ -1,4 +1,4 @@
-"""What predictions on the test pairs show: confusions, accuracy by class and by group, and single pairs."""
+"""Summarize predictions on the test pairs: confusions, accuracy by class and by group, and single pairs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from cmkd.documents import TEST
 from cmkd.evaluation.results import read_predictions
 
 LARGEST = 40
-"""Most classes whose confusion matrix is drawn; of more, the most frequent confusions are listed."""
+"""Largest number of classes for which a confusion matrix is drawn; beyond it, only frequent confusions are listed."""
 MOST = 20
 """Largest number of groups that a page lists, those with the lowest accuracy."""
 LISTED = 5
-"""Number of most frequent confusions that are listed."""
+"""Largest number of frequent confusions that are listed."""
 Tables = Mapping[str, Sequence[pd.DataFrame]]
-"""Model, ``teacher`` first -> the predictions of its seeds."""
+"""Model (``teacher`` first) -> tables of predictions, one per seed."""
 
 
 def read_tables(folder: Path, results: Mapping[str, Any]) -> dict[str, list[pd.DataFrame]]:
-    """Read the predictions of every model of a run on the test pairs; models without any are left out."""
+    """Read the test predictions of every model of a run; models without predictions are left out."""
     paths = {"teacher": [folder / "teacher" / TEST]}
     for student in results["students"]:
         paths.setdefault(student["method"], []).append((folder / student["checkpoint"]).parent / TEST)
@@ -48,8 +48,8 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, An
     """Return what the macro ``confusion`` of ``parts.html`` shows.
 
     Args:
-        counts: ``(classes, classes)``, a row for each true class.
-        classes: their names.
+        counts: numbers of pairs ``(classes, classes)``, a row for each true class.
+        classes: names of the classes.
 
     Example:
         >>> found = confusion(np.array([[3, 1], [0, 2]]), ["tanker", "tug"])
@@ -83,7 +83,7 @@ def by_class(tables: Tables, classes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def by_group(tables: Tables) -> list[dict[str, Any]]:
-    """Return the same for each named group, the lowest accuracies first; nothing where each has a single pair."""
+    """Return the same as `by_class` for each named group, worst first; empty if every group has a single pair."""
     grouped = {name: [table[table["group"] != ""] for table in each] for name, each in tables.items()}
     found = _accuracies(grouped, "group")
     if all(row["n"] == 1 for row in found):
@@ -97,7 +97,7 @@ def _accuracies(tables: Tables, column: str) -> list[dict[str, Any]]:
     for name, each in tables.items():
         right = [(table["predicted"] == table["target"]).groupby(table[column]).mean() for table in each]
         by_model[name] = pd.concat(right, axis=1).mean(axis=1).to_dict()
-        sizes = each[0].groupby(column).size().to_dict()  # the students' in the end: a teacher may see fewer pairs
+        sizes = each[0].groupby(column).size().to_dict()  # the last is a student's: a teacher may see fewer pairs
     return [
         {"name": key, "n": int(size), "accuracy": {name: means.get(key) for name, means in by_model.items()}}
         for key, size in sizes.items()
@@ -105,12 +105,12 @@ def _accuracies(tables: Tables, column: str) -> list[dict[str, Any]]:
 
 
 def answers(tables: Tables, ids: Sequence[str], classes: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """Return for each pair what each model says: ``right`` ``of`` its seeds, and the wrong classes ``said``.
+    """Return for each pair and model how many seeds are ``right``, ``of`` how many, and the wrong classes ``said``.
 
     Args:
-        tables: the predictions.
-        ids: of the pairs.
-        classes: their names.
+        tables: predictions by model.
+        ids: ids of the pairs.
+        classes: names of the classes.
     """
     found: list[list[dict[str, Any]]] = [[] for _ in ids]
     for name, each in tables.items():

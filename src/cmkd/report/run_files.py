@@ -1,4 +1,4 @@
-"""What a run kept for its page beside results and predictions: the recommended student's data, and test pairs."""
+"""Read what a run's page needs beside results and predictions: the recommended student's data, and test pairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cmkd.types import Modality
 
 @dataclass(frozen=True, kw_only=True)
 class _OnTest:
-    """Schema of what ``student.json`` says of the test pairs."""
+    """Schema of the results on the test pairs in ``student.json``."""
 
     pairs: int
     calibration_error_before: float
@@ -51,7 +51,7 @@ class _Reliability:
 
 @dataclass(frozen=True)
 class _Published:
-    """Schema of what the page reads of ``student.json``."""
+    """Schema of the part of ``student.json`` that the page reads."""
 
     test: _OnTest
     data: Mapping[str, Any]
@@ -63,9 +63,9 @@ class _Published:
 
 
 def published(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return calibration and data card of the recommended student; nothing before it is written.
+    """Return calibration and data card of the recommended student; empty if it is not yet written.
 
-    Of a run that was continued and recommends another one by now, only the data card.
+    If the run was continued and now recommends another student, only the data card is returned.
     """
     path = folder / "student.json"
     if not path.is_file():
@@ -75,7 +75,7 @@ def published(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     if superseded(asdict(said), results):
         return found
     found["test"] = said.test
-    if said.own is not None:  # one given as an object in Python has no such name
+    if said.own is not None:  # a network given as a Python object has no such name
         found["module"] = said.model if is_reference(said.model) else "package.module:Name"
     if curves := said.reliability:
         models = [
@@ -102,7 +102,7 @@ class _Samples:
 
 
 def sample_pairs(folder: Path, tables: Tables, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return pictures of test pairs and what each model says of them; none in a run of an older version."""
+    """Return pictures of test pairs with each model's predictions; empty for a run of an older version."""
     path, drawn = folder / "test_samples.json", folder / "test_samples.npz"
     if not drawn.is_file():
         return []

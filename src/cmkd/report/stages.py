@@ -1,4 +1,4 @@
-"""The tables and the first sentences of an analysis: a teacher beside its students, measure by measure."""
+"""Tables and summary sentences of an analysis: a teacher beside its students, measure by measure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FEWEST_MODELS = 10
 
 
 def aligned(values: Sequence[float | None], *, smallest: float = 0.0) -> list[str]:
-    """Return numbers of one unit with the same decimals: three significant digits of the largest; a dash for None.
+    """Format numbers of one unit with the same decimals: three significant digits for the largest; a dash for None.
 
     Args:
         values: the numbers.
-        smallest: what must not be rounded to 0, if that takes more decimals.
+        smallest: number that must not be rounded to 0, even if this takes more decimals.
 
     Example:
         >>> aligned([12.345, 0.5, None]), aligned([0.01234, -0.5]), aligned([2048.0])
@@ -56,12 +56,13 @@ def stage_table(models: Sequence[Model], stage: str) -> list[dict[str, Any]]:
     """Return a row for each measure of a stage, with the mean over the seeds of each column.
 
     Args:
-        models: of the summary of an analysis.
-        stage: its name.
+        models: models in the summary of an analysis.
+        stage: name of the stage.
 
     Returns:
-        ``measure``; ``cells``, each with its ``text``, a ``hint`` (the single seeds, or why there is no number) and
-        whether it is ``doubtful``; and ``caveats``, a sentence with those whom it concerns.
+        ``metric``, its name; ``measure``, how to read it; ``cells``, each with its ``text``, a ``hint`` (the single
+        seeds, or why there is no number) and whether it is ``doubtful``; and ``caveats``, each a sentence with the
+        columns that it concerns.
     """
     groups, rows = columns([model for model in models if stage in model["stages"]]), []
     for metric, measure in MEASURES.items():
@@ -81,7 +82,7 @@ def stage_table(models: Sequence[Model], stage: str) -> list[dict[str, Any]]:
 
 
 def _of(model: Model, stage: str, metric: str) -> Mapping[str, Any]:
-    """Return what a model's stage holds, if it holds the metric: ``metrics``, ``reasons`` and ``caveats``."""
+    """Return ``metrics``, ``reasons`` and ``caveats`` of a model's stage; empty if the metric is not among them."""
     part = model["stages"] if metric in model["stages"][stage]["metrics"] else model.get("likeness", {})
     found: Mapping[str, Any] = part.get(stage, {})
     return found if metric in found.get("metrics", {}) else {}
@@ -98,7 +99,7 @@ def _hint(values: Sequence[float], parts: Sequence[Mapping[str, Any]], metric: s
 
 
 def _doubt(parts: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """Return the caveat of the first seed that has one; its numbers are that seed's, and the table shows the mean."""
+    """Return the caveat of the first seed that has one; its numbers are of this seed, but the table shows the mean."""
     found = next((part["caveats"][metric] for part in parts if metric in part.get("caveats", {})), "")
     return f"{found} (one seed of {len(parts)})" if found and len(parts) > 1 else found
 
@@ -111,10 +112,10 @@ def _by_sentence(doubts: Mapping[str, str], everyone: Mapping[str, object]) -> l
 
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
-    """Return what was found in three sentences: accuracy, structure of the embedding, and what cannot be said.
+    """Summarize an analysis in up to three sentences: accuracy, structure of the embedding, and limits.
 
     Args:
-        summary: of an analysis, with its relations.
+        summary: summary of the analysis, with its relations.
     """
     groups = columns(summary["models"])
     return [*_accuracy(summary, groups), *_structure(groups), _limits(summary)]
@@ -142,7 +143,7 @@ def _accuracy(summary: Mapping[str, Any], groups: Mapping[str, Sequence[Model]])
 
 
 def _structure(groups: Mapping[str, Sequence[Model]]) -> list[str]:
-    """Compare a teacher's embedding with that of the students most accurate, in rank and in correlation."""
+    """Compare the teacher's embedding with that of the most accurate students, by rank and correlation."""
     judged = {who: own for who, own in groups.items() if own[0]["accuracy"] is not None}
     teacher = next((who for who, own in judged.items() if own[0]["role"] == "teacher"), None)
     students = [who for who, own in judged.items() if own[0]["role"] != "teacher"]
@@ -185,12 +186,12 @@ def _limits(summary: Mapping[str, Any]) -> str:
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `cmkd.analysis.compare` as text, with a flag where the interval excludes 0.
+    """Return the rows of `cmkd.analysis.compare` as text, with a flag if the interval excludes 0.
 
-    With few test groups, it is too narrow, and no row has the flag.
+    With few groups the interval is too narrow, and no row gets the flag.
 
     Args:
-        rows: of one or more comparisons.
+        rows: rows of one or more comparisons.
     """
     found = []
     for row in rows:
@@ -199,7 +200,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         first, second = aligned([factor * row["first"], factor * row["second"]])
         ends = [factor * end for end in row["interval"] or ()]
         clear = enough and bool(ends) and (ends[0] > 0 or ends[1] < 0)
-        nearest = min(map(abs, ends)) if clear else 0.0  # a flagged end may not read as 0
+        nearest = min(map(abs, ends)) if clear else 0.0  # a flagged end must not be shown as 0
         difference, *texts = aligned([factor * row["difference"], *ends], smallest=nearest)
         found.append({
             **row, "title": MEASURES[row["metric"]].title if known else "accuracy (%)",

@@ -22,14 +22,14 @@ from cmkd.structure import Moments, correlation_mean_abs
 
 Array = NDArray[np.float64]
 _MARKERS = "osD^vP*X<>ph"
-_EDGE = 1.35  # of the square around the circle
+_EDGE = 1.35  # half the side of the square around the unit circle
 
 
 def save(figure: Figure, stem: Path) -> Path:
-    """Write a figure as ``stem.svg`` and ``stem.png``, each whole or not at all, and return the first.
+    """Write a figure as ``stem.svg`` and ``stem.png``, each whole or not at all, and return the path of the SVG.
 
     Args:
-        figure: what to write.
+        figure: figure to write.
         stem: path without a suffix; its folder is created.
     """
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
@@ -41,11 +41,11 @@ def save(figure: Figure, stem: Path) -> Path:
 def cluster_order(correlation: Array) -> NDArray[np.int64]:
     """Return an order of channels ``(dim,)`` in which similar ones are neighbors.
 
-    It is that of average linkage of the distances ``1 - |r|``. Up to 512 channels the leaves are ordered optimally,
-    which takes cubic time.
+    The order comes from average linkage of the distances ``1 - |r|``. Up to 512 channels the leaves are ordered
+    optimally, which takes cubic time.
 
     Args:
-        correlation: ``(dim, dim)``.
+        correlation: correlations ``(dim, dim)``.
 
     Example:
         >>> r = np.array([[1.0, 0.0, 0.9], [0.0, 1.0, 0.1], [0.9, 0.1, 1.0]])
@@ -67,7 +67,7 @@ def correlation_figure(moments: Mapping[str, Moments]) -> Figure:
     """Draw correlation matrices of channels side by side, each in its own clustered order, on one color scale.
 
     Args:
-        moments: name -> those of the features.
+        moments: name -> moments of the features.
     """
     figure = Figure(figsize=(3.3 * len(moments) + 0.9, 3.5), layout="constrained")
     grid = figure.subplots(1, len(moments), squeeze=False)[0]
@@ -94,7 +94,7 @@ def spectrum_figure(spectra: Mapping[str, Array]) -> Figure:
     axes = figure.add_subplot()
     for place, (name, values) in enumerate(spectra.items()):
         share = np.asarray(values) / max(float(np.sum(values)), 1e-300)
-        kept = share > 1e-10 * share.max()  # below that is rounding
+        kept = share > 1e-10 * share.max()  # smaller values are rounding errors
         ranks = np.arange(1, len(share) + 1)
         style = {"color": COLORS[place % len(COLORS)], "label": shown(name), "linewidth": 1.5, "markersize": 3.5}
         axes.loglog(ranks[kept], share[kept], marker=_MARKERS[place % len(_MARKERS)], **style)
@@ -110,7 +110,7 @@ def circle(features: Array) -> Array:
     """Project features to the circle ``(n, 2)``: their first two principal components, scaled to length one.
 
     Args:
-        features: ``(n, dim)``, two dimensions or more.
+        features: features ``(n, dim)`` with at least two samples and two dimensions.
     """
     if features.ndim != 2 or features.shape[1] < 2 or len(features) < 2:
         raise CmkdError(f"expected at least two samples and two dimensions, got features of shape {features.shape}")
@@ -122,11 +122,11 @@ def circle(features: Array) -> Array:
 def hypersphere_figure(features: Mapping[str, Array], *, seed: int = 0) -> Figure:
     """Draw how features spread on the hypersphere: density on the circle above, histogram of angles below.
 
-    The projection is that of `circle`, so it shows the two directions of the largest variance alone.
+    The features are projected by `circle`, so that the figure shows only the two directions of the largest variance.
 
     Args:
-        features: name -> ``(n, dim)``.
-        seed: of the tiny noise without which points on one line have no density.
+        features: name -> features ``(n, dim)``.
+        seed: random seed of the tiny noise without which points on one line have no density.
     """
     columns = len(features)
     figure = Figure(figsize=(2.9 * columns + 0.4, 4.4), layout="constrained")
@@ -169,12 +169,12 @@ def _density(points: Array, seed: int) -> Array:
 def neighborhoods(
     features: Mapping[str, Array], *, seed: int = 0, place: Callable[[Array], Array] | None = None
 ) -> dict[str, Array]:
-    """Lay features of the same samples out by t-SNE, name -> ``(n, 2)``.
+    """Return a layout by t-SNE of the features of the same samples, name -> ``(n, 2)``.
 
     Args:
-        features: name -> ``(n, dim)``, four samples or more.
-        seed: of t-SNE.
-        place: another layout of ``(n, dim)`` as ``(n, 2)``, such as UMAP's.
+        features: name -> features ``(n, dim)``, four samples or more.
+        seed: random seed of t-SNE.
+        place: function for another layout, from ``(n, dim)`` to ``(n, 2)``, such as UMAP.
     """
     count = min(map(len, features.values()))
     if count < 4:
@@ -189,8 +189,8 @@ def neighborhoods_figure(placed: Mapping[str, Array], targets: NDArray[np.int64]
     Distances between clusters, and their sizes, have no meaning in such a figure.
 
     Args:
-        placed: name -> ``(n, 2)``.
-        targets: ``(n,)``.
+        placed: name -> positions ``(n, 2)``.
+        targets: classes ``(n,)``, negative without a class.
         classes: names of the classes.
     """
     figure = Figure(figsize=(3.3 * len(placed) + 1.3, 3.4), layout="constrained")
@@ -222,10 +222,10 @@ def relation_figure(
     """Draw a structure metric against a measure of discriminability, one dot per model.
 
     Args:
-        x: ``(n,)`` structure metric of each model.
-        y: ``(n,)`` discriminability.
-        groups: ``(n,)`` names that choose color and marker, such as the modality or method.
-        correlation: Spearman's, with its interval (`cmkd.evaluation.spearman`).
+        x: structure metric of each model ``(n,)``.
+        y: discriminability of each model ``(n,)``.
+        groups: names ``(n,)`` that choose color and marker, such as the modality or method.
+        correlation: Spearman's correlation and the ends of its interval (`cmkd.evaluation.spearman`).
         x_label: label of the x axis.
         y_label: label of the y axis.
     """

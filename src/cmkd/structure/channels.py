@@ -34,7 +34,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor, *, pooling: Pooling = "mean") -> Moments:
-        """Sum `features` ``(n, dim)`` or maps ``(n, channels, height, width)`` over one sample or more."""
+        """Compute the sums over `features` ``(n, dim)`` or maps ``(n, channels, height, width)``, n at least 1."""
         x = as_vectors(features, pooling=pooling, at_least=1)
         return cls(x.new_tensor(float(x.shape[0])), x.sum(0), x.T @ x)
 
@@ -56,7 +56,7 @@ class Moments:
 
 
 def channel_structure(moments: Moments) -> dict[str, float]:
-    """Return the metrics of this file by name."""
+    """Return the metrics of this module by name."""
     return {
         "constant_channels": float((~moments.live()).sum()),
         "correlation_mean_abs": correlation_mean_abs(moments),
@@ -77,7 +77,7 @@ def channel_correlation(features: Tensor, *, pooling: Pooling = "mean") -> Tenso
         pooling: how maps become vectors, see `cmkd.structure.features.as_vectors`.
 
     Raises:
-        CmkdError: on fewer than two samples, NaN or infinity.
+        CmkdError: if there are fewer than two samples, NaN or infinity.
 
     Example:
         >>> channel_correlation(torch.tensor([[0.0, 3.0], [1.0, 1.0]])).round(decimals=6).tolist()
@@ -116,8 +116,8 @@ def spectrum(moments: Moments) -> Tensor:
 def effective_rank(moments: Moments) -> float:
     """RankMe: ``exp(-Σ p_k log p_k)`` with p the singular values of the features over their sum, between 1 and dim.
 
-    The features are not centered, as in the paper, so a large common offset lowers it. Invariant to rotation, to one
-    scale for all, and to duplicating the sample. The paper adds 1e-7 to each p; here 0 log 0 is 0.
+    As in the paper, the features are not centered, so a large common offset lowers the rank. Invariant to rotation, to
+    a common scale, and to duplicating the sample. The paper adds 1e-7 to each p; here 0 log 0 is 0.
 
     Source:
         Garrido et al. 2023, arXiv 2210.02885, equation 1.
@@ -141,7 +141,7 @@ def effective_rank(moments: Moments) -> float:
 def participation_ratio(moments: Moments) -> float:
     """``(Σ λ)² / Σ λ²`` of the covariance's eigenvalues, between 1 and dim; 0 for collapsed features.
 
-    Invariant to rotation, shift, one scale for all, and to duplicating the sample.
+    Invariant to rotation, shift, a common scale, and to duplicating the sample.
 
     Source:
         Gao et al. 2017, bioRxiv 214262.
@@ -160,13 +160,13 @@ def participation_ratio(moments: Moments) -> float:
 def spectral_decay(moments: Moments, *, first: int = 1, last: int | None = None) -> float:
     """Exponent α of ``λ_k ∝ k^-α``, fitted to the log-log spectrum by least squares; larger means fewer directions.
 
-    Invariant to rotation, shift, one scale for all, and to duplicating the sample. A spectrum need not follow a power
-    law: look at it before you use the number.
+    Invariant to rotation, shift, a common scale, and to duplicating the sample. A spectrum may not follow a power law:
+    look at it before you use the exponent.
 
     Args:
         moments: moments of the features.
         first: first rank of the fit, from 1.
-        last: last rank; by default all eigenvalues above 1e-10 of the largest.
+        last: last rank of the fit; by default that of the last eigenvalue above 1e-10 of the largest.
 
     Returns:
         The exponent; NaN if fewer than two eigenvalues are left to fit.

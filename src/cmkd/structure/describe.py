@@ -15,7 +15,7 @@ DESCRIBED = (
     "uniformity", "uniformity_centered", "mean_cosine", "nearest_neighbor_entropy", "tolerance", "fisher_ratio", "nc1",
     "silhouette", "knn_accuracy", "linear_probe_accuracy",
 )  # fmt: skip
-"""The metrics of `describe`, if the data suffice for all of them."""
+"""The metrics of `describe`, if the data allow all of them."""
 ESSENTIAL = ("correlation_mean_abs", "effective_rank", "uniformity", "uniformity_centered", "fisher_ratio")
 """The metrics of `essentials`."""
 COMPARED = (
@@ -40,15 +40,15 @@ def describe(
 
     Args:
         features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
-        target: ``(n,)`` classes; negative ones mark unlabeled samples, which metrics of classes leave out.
-        test_features: like `features`; the two classifiers are fitted on `features` and scored on these. Without them,
-            the accuracies come from 5-fold stratified cross-validation on `features`.
-        test_target: ``(m,)``.
-        groups: ``(n,)`` integers; samples of one group, such as a scene or a person, are in one fold.
+        target: ``(n,)`` classes; negative values mark unlabeled samples, which class metrics leave out.
+        test_features: test set in the form of `features`; the two classifiers are fitted on `features` and scored on
+            the test set. Without it, the accuracies come from 5-fold stratified cross-validation on `features`.
+        test_target: ``(m,)`` classes of the test set.
+        groups: ``(n,)`` integers; samples of one group, such as a scene or a person, are in the same fold.
         pooling: how maps become vectors: ``mean`` over positions or ``flatten``.
-        t: inverse width of the potential of the uniformity.
+        t: inverse width of the Gaussian potential of the uniformity.
         neighbors: k of the k-nearest-neighbor accuracy.
-        seed: determines the folds and the samples of the silhouette.
+        seed: random seed of the folds and of the samples of the silhouette.
 
     Returns:
         ``samples``, ``dim``, ``constant_channels``; ``correlation_mean_abs``, ``correlation_norm``, ``effective_rank``,
@@ -58,7 +58,8 @@ def describe(
         a test set, ``knn_accuracy`` and ``linear_probe_accuracy``. Memory is O(n dim + dim²).
 
     Raises:
-        CmkdError: on fewer than two samples, features that are all 0, NaN or infinity, or mismatched shapes.
+        CmkdError: if there are fewer than two samples, all features are 0, features are NaN or infinite, or shapes do
+            not match.
 
     Example:
         >>> x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
@@ -90,17 +91,17 @@ def describe(
 
 
 def essentials(features: Tensor, target: Tensor) -> dict[str, float]:
-    """Measure the metrics of `describe` that a run reports of each model: quick ones, of structure and of classes.
+    """Measure the metrics of `describe` that a run reports for each model: fast ones of structure and of classes.
 
     Args:
         features: ``(n, dim)``.
         target: ``(n,)`` classes, none negative.
 
     Returns:
-        The metrics `ESSENTIAL`; ``fisher_ratio`` is missing where there is one class.
+        The metrics `ESSENTIAL`; ``fisher_ratio`` is missing if there is only one class.
 
     Raises:
-        CmkdError: as `describe`.
+        CmkdError: for the same reasons as `describe`.
 
     Example:
         >>> x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
@@ -182,15 +183,15 @@ def compare(
         teacher: ``(n, teacher dim)`` features, or maps.
         student_logits: ``(n, classes)``.
         teacher_logits: ``(n, classes)``.
-        target: ``(n,)`` classes, negative where unlabeled.
+        target: ``(n,)`` classes, negative for unlabeled samples.
         pooling: how maps become vectors: ``mean`` over positions or ``flatten``.
 
     Returns:
-        ``linear_cka``; at equal widths also ``cross_correlation_diagonal`` and ``alignment``; with both logits
+        ``linear_cka``; for equal widths also ``cross_correlation_diagonal`` and ``alignment``; with both logits
         ``prediction_agreement``, and with labeled samples also ``non_target_divergence``.
 
     Raises:
-        CmkdError: on different numbers of samples, fewer than two, NaN or infinity.
+        CmkdError: if the numbers of samples differ or are below two, or features are NaN or infinite.
 
     Example:
         >>> x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from cmkd.errors import CmkdError
 from cmkd.folds import stratified_folds
 from cmkd.structure.features import as_vectors, check_target, class_sums
 
-_WORKING_MEMORY = 256  # MiB of distances that scikit-learn holds at once; its default is 1 GiB
+_WORKING_MEMORY = 256  # MiB of distances that scikit-learn keeps in memory at once; its default is 1 GiB
 
 
 def nearest_neighbor_classifier(neighbors: int = 5) -> KNeighborsClassifier:
@@ -39,11 +39,11 @@ def held_out_accuracy(
     """Fit `classifier` on one set and return its accuracy on another.
 
     Args:
-        classifier: such as `linear_probe` or `nearest_neighbor_classifier`.
-        features: ``(n, dim)``, for fitting.
-        target: ``(n,)`` classes.
-        test_features: ``(m, dim)``.
-        test_target: ``(m,)``.
+        classifier: a classifier such as `linear_probe` or `nearest_neighbor_classifier`.
+        features: ``(n, dim)`` features for fitting.
+        target: ``(n,)`` classes for fitting.
+        test_features: ``(m, dim)`` features for testing.
+        test_target: ``(m,)`` classes for testing.
 
     Example:
         >>> x, y = torch.tensor([[0.0], [1.0], [10.0], [11.0]]), torch.tensor([0, 0, 1, 1])
@@ -71,13 +71,13 @@ def cross_validated_accuracy(
     """Return the mean accuracy of stratified cross-validation, for use without a test set.
 
     Args:
-        classifier: such as `linear_probe` or `nearest_neighbor_classifier`.
+        classifier: a classifier such as `linear_probe` or `nearest_neighbor_classifier`.
         features: ``(n, dim)``.
         target: ``(n,)`` classes.
-        groups: ``(n,)`` integers; samples of one group, such as a scene or a person, are in one fold. By default
+        groups: ``(n,)`` integers; samples of one group, such as a scene or a person, are in the same fold. By default
             samples are assigned to folds individually.
-        folds: how many.
-        seed: determines the folds.
+        folds: number of folds.
+        seed: random seed of the folds.
 
     Raises:
         CmkdError: if a class has fewer samples, or groups, than there are folds.
@@ -95,7 +95,7 @@ def cross_validated_accuracy(
 
 
 def fewest_of_a_class(target: Tensor, groups: Tensor | None = None) -> int:
-    """Return how many samples, or groups, the class with the fewest has.
+    """Return the number of samples, or groups, of the class with the fewest.
 
     Example:
         >>> y = torch.tensor([0, 0, 0, 1, 1])
@@ -110,15 +110,15 @@ def fewest_of_a_class(target: Tensor, groups: Tensor | None = None) -> int:
 def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: int = 0) -> float:
     """Return the mean silhouette of the classes, Euclidean, between -1 and 1.
 
-    Invariant to rotation, shift and one scale for all, but not to duplicating the sample.
+    Invariant to rotation, shift and a common scale, but not to duplicating the sample.
 
-    NaN where the samples drawn are all of one class, or each of a class of its own.
+    The result is NaN if the drawn samples all have the same class, or all different classes.
 
     Args:
         features: ``(n, dim)``.
         target: ``(n,)``, at least two classes.
-        sample: at most this many samples, drawn at random, are used, because the cost is quadratic.
-        seed: determines the draw.
+        sample: largest number of samples used, drawn at random, because the cost is quadratic.
+        seed: random seed of the draw.
 
     Source:
         Rousseeuw 1987, as implemented in scikit-learn.
@@ -137,20 +137,20 @@ def silhouette(features: Tensor, target: Tensor, *, sample: int = 5000, seed: in
 def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[float, float]:
     """Return Fisher's ratio and NC1 from float64 sums over samples.
 
-    S_W is the within-class covariance and S_B the between-class one (class means weighted by class size). Fisher's
-    ratio is ``tr S_B / tr S_W``, higher means better separated; NC1 is ``tr(S_W S_B⁺) / classes``, lower means more
-    collapsed. Both are invariant to rotation, shift, one scale for all, and to duplicating the sample.
+    S_W is the within-class and S_B the between-class covariance (class means weighted by class size). Fisher's ratio is
+    ``tr S_B / tr S_W``, higher means better separated; NC1 is ``tr(S_W S_B⁺) / classes``, lower means more collapsed.
+    Both are invariant to rotation, shift, a common scale, and to duplicating the sample.
 
     Args:
         products: ``(dim, dim)`` sum of the outer products of all samples.
         sums: ``(classes, dim)`` sum of the vectors of each class.
-        counts: ``(classes,)``; a class without samples is left out.
+        counts: ``(classes,)`` number of samples; a class without samples is left out.
 
     Returns:
         The ratio (inf if no class varies within itself) and NC1 (NaN if the class means coincide).
 
     Raises:
-        CmkdError: with fewer than two classes.
+        CmkdError: if there are fewer than two classes.
 
     Source:
         Fisher 1936; Papyan, Han, Donoho 2020, arXiv 2008.08186 (NC1, for balanced classes).
@@ -165,7 +165,7 @@ def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[floa
     inside = within.diagonal().sum().clamp(min=0.0)
     # S_B has rank classes - 1 at most: eigenvalues below its precision must not be inverted
     collapse = (within @ torch.linalg.pinv(between, hermitian=True, rtol=1e-10)).diagonal().sum()
-    # differences of sums leave rounding errors if all samples of a class, or all class means, coincide
+    # rounding leaves differences of sums above 0 even if all samples of a class, or all class means, coincide
     negligible = 1e-14 * products.diagonal().sum() / n
     outside = between.diagonal().sum()
     ratio = torch.inf if inside <= negligible else float(outside / inside)
@@ -195,7 +195,7 @@ def neural_collapse(features: Tensor, target: Tensor) -> float:
 
 
 def fisher_and_collapse(features: Tensor, target: Tensor) -> tuple[float, float]:
-    """Return both ratios of `scatter_ratios`, in float64, for features ``(n, dim)`` and their classes ``(n,)``."""
+    """Return both `scatter_ratios` in float64, computed from features ``(n, dim)`` and classes ``(n,)``."""
     features = as_vectors(features)
     check_target(features, target)
     sums, counts = class_sums(features, target, int(target.max()) + 1)

@@ -1,4 +1,4 @@
-"""Inputs of the metrics: one finite float64 vector per sample."""
+"""Check and convert the inputs of the metrics: one finite float64 vector per sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pooling = Literal["mean", "flatten"]
 
 
 def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2) -> Tensor:
-    """Return one float64 vector per sample, detached from the graph; from an Apple GPU, on the CPU.
+    """Return one float64 vector per sample, detached from the graph; features of an Apple GPU are moved to the CPU.
 
     Args:
         features: ``(n, dim)``, or maps ``(n, channels, height, width)``.
@@ -23,7 +23,7 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
         at_least: smallest n that is accepted.
 
     Raises:
-        CmkdError: on another shape, fewer samples, NaN or infinity.
+        CmkdError: if the shape is unsupported, there are fewer samples, or features are NaN or infinite.
 
     Example:
         >>> as_vectors(torch.ones(2, 3, 4, 4)).shape, as_vectors(torch.ones(2, 3, 4, 4), pooling="flatten").shape
@@ -46,10 +46,10 @@ def as_vectors(features: Tensor, *, pooling: Pooling = "mean", at_least: int = 2
 
 
 def check_target(features: Tensor, target: Tensor, what: str = "class") -> None:
-    """Check that `target` ``(n,)`` holds the class, or `what` it is, of each row of `features` as an integer.
+    """Check that `target` ``(n,)`` holds one integer for each row of `features`; `what` names it in messages.
 
     Raises:
-        CmkdError: with the shapes seen.
+        CmkdError: if it does not.
     """
     if target.shape != features.shape[:1] or target.is_floating_point():
         raise CmkdError(

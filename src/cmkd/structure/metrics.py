@@ -1,7 +1,7 @@
-"""The structure metrics as torchmetrics: updated batch by batch, on any device, synchronized over processes.
+"""The structure metrics as torchmetrics classes: updated batch by batch, on any device, synchronized over processes.
 
 If the metric allows it, the states are float64 sums over samples, so that memory does not grow with their number.
-An Apple GPU has no float64: the metrics of what is there stay on the CPU.
+An Apple GPU has no float64, so metrics of its tensors stay on the CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _zeros(*shape: int) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    # a batch may hold one sample; `unit_vectors` asks for the two that a whole set needs
+    # a batch may hold a single sample, but `unit_vectors` needs at least two
     x = as_vectors(features, at_least=1)
     return sphere.unit_vectors(torch.cat([x, x[:1]]))[:-1]
 
@@ -132,10 +132,10 @@ class ClassScatter(Metric):
 
 
 class SphereUniformity(Metric):
-    """Uniformity of all samples on the hypersphere; keeps all vectors, because every pair counts.
+    """Uniformity of all samples on the hypersphere; it stores all vectors, because every pair counts.
 
     Args:
-        t: inverse width of the potential.
+        t: inverse width of the Gaussian potential.
 
     Example:
         >>> metric = SphereUniformity()
@@ -243,7 +243,7 @@ class PredictionSimilarity(Metric):
             self.add_state(name, _zeros(), dist_reduce_fx="sum")
 
     def update(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> None:
-        """Add logits ``(n, classes)`` of both models with classes ``(n,)``, negative if unlabeled."""
+        """Add logits ``(n, classes)`` of both models with classes ``(n,)``, negative for unlabeled samples."""
         agreement = similarity.prediction_agreement(student_logits, teacher_logits)
         self.agreed += agreement * len(target)
         self.count += len(target)
@@ -254,7 +254,7 @@ class PredictionSimilarity(Metric):
             self.labeled += each.numel()
 
     def compute(self) -> dict[str, float]:
-        """Return the metrics by name; the divergence is NaN without a labeled sample."""
+        """Return the metrics by name; the divergence is NaN if no sample is labeled."""
         return {
             "prediction_agreement": float(self.agreed / self.count),
             "non_target_divergence": float(self.divergence / self.labeled),

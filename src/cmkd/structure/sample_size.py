@@ -1,6 +1,7 @@
-"""What a measure owes to the number of pairs: what chance alone would show, and how far few pairs bias it.
+"""Effect of the number of pairs on metrics: their value by chance alone, and their bias with few pairs.
 
-One rule for all: a caveat is stated where the number of pairs moves a figure by more than a tenth (our choice).
+One rule applies to all metrics: a caveat is given if the number of pairs changes a value by more than a tenth (our
+choice).
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from scipy import stats
 
 Metrics = Mapping[str, float | None]
 NOTABLE = 0.1
-"""Fraction of a figure from which the effect of the number of pairs is stated."""
+"""Relative change of a value above which the effect of the number of pairs is reported."""
 
 
 def chance_correlation(pairs: int) -> float:
-    """Return the expected ``|r|`` of two independent normal channels over some pairs, ``Γ((n-1)/2) / (√π Γ(n/2))``.
+    """Return the expected ``|r|`` of two independent normal channels over n pairs, ``Γ((n-1)/2) / (√π Γ(n/2))``.
 
     It is the mean of ``|r|`` under its null density, ``(1 - r²)^((n - 4) / 2)`` (Fisher 1915), near ``√(2 / (π n))``.
 
     Args:
-        pairs: n, 2 or more.
+        pairs: number of pairs n, at least 2.
 
     Example:
         >>> round(chance_correlation(18), 3), round(chance_correlation(2000), 3)
@@ -31,7 +32,7 @@ def chance_correlation(pairs: int) -> float:
 
 
 def chance_cka(student_ratio: float, teacher_ratio: float, pairs: int) -> float:
-    """Return the mean linear CKA over all ways to match the pairs of two models wrongly, ``√(γ_S γ_T) / (n - 1)``.
+    """Return the mean linear CKA over all random matchings of two models' pairs, ``√(γ_S γ_T) / (n - 1)``.
 
     Exact for features of any distribution: over permutations of the pairs the mean of ``tr(K L)`` is ``tr(K) tr(L) /
     (n - 1)`` for centered Gram matrices K and L, and ``tr(K)² / |K|²`` is the participation ratio γ. Murphy et al.
@@ -40,7 +41,7 @@ def chance_cka(student_ratio: float, teacher_ratio: float, pairs: int) -> float:
     Args:
         student_ratio: participation ratio of the student's features.
         teacher_ratio: participation ratio of the teacher's features.
-        pairs: n.
+        pairs: number of pairs n.
 
     Example:
         >>> chance_cka(9.0, 4.0, 13)
@@ -50,10 +51,10 @@ def chance_cka(student_ratio: float, teacher_ratio: float, pairs: int) -> float:
 
 
 def corrected_participation_ratio(ratio: float, pairs: int) -> float:
-    """Return an estimate of the participation ratio over very many pairs, ``1 / (1/γ - 1/n)``; infinity at the limit.
+    """Return the estimated participation ratio over infinitely many pairs, ``1 / (1/γ - 1/n)``; infinity if γ >= n.
 
     Source:
-        Chun et al. 2025, arXiv 2509.26560: ``1/γ`` of a sample exceeds that of the population by about ``1/n``.
+        Chun et al. 2025, arXiv 2509.26560: ``1/γ`` of a sample exceeds ``1/γ`` of the population by about ``1/n``.
 
     Example:
         >>> corrected_participation_ratio(9.0, 18), corrected_participation_ratio(17.0, 17)
@@ -65,22 +66,22 @@ def corrected_participation_ratio(ratio: float, pairs: int) -> float:
 def caveats(
     metrics: Metrics, *, channels: int, pairs: int, labeled: int, classes: int, groups: int | None = None
 ) -> dict[str, str]:
-    """Return what few pairs do to the metrics of one feature space, a sentence for each metric that they move.
+    """Return the effect of few pairs on the metrics of one feature space, with a sentence for each affected metric.
 
     Args:
-        metrics: of `describe`; None where not measured.
-        channels: of the features.
-        pairs: pairs measured.
-        labeled: those of them that have a label.
-        classes: classes with a label.
-        groups: groups of the labeled pairs, such as scenes or people, whose pairs are not independent; by default every
-            pair is one of its own.
+        metrics: metrics of `describe`; None for those not measured.
+        channels: number of channels of the features.
+        pairs: number of measured pairs.
+        labeled: number of measured pairs with a label.
+        classes: number of classes among the labels.
+        groups: number of groups of the labeled pairs, such as scenes or people, whose pairs are not independent; by
+            default every pair is its own group.
 
-    Effective rank: independent channels of equal variance lose a fifth with one pair a channel
-    and a twelfth with two (measured, 200 normal channels).
-    Spectral decay: the spread of equal eigenvalues is that of Marchenko and Pastur 1967, ``(1 ± √(channels / n))²``.
-    Fisher's ratio: ``(classes - 1) / (n - classes)`` over labels at random, since its parts add to the total scatter;
-    with groups in place of pairs where those of a group are alike, and else less.
+    Effective rank: with independent channels of equal variance, it is a fifth too low with one pair per channel, and a
+    twelfth with two (measured, 200 normal channels).
+    Spectral decay: the spread of equal eigenvalues follows Marchenko and Pastur 1967, ``(1 ± √(channels / n))²``.
+    Fisher's ratio: ``(classes - 1) / (n - classes)`` for random labels, since its parts add up to the total scatter;
+    n counts groups instead of pairs, which is exact if the pairs of a group are equal, and else an upper limit.
 
     Example:
         >>> caveats({"effective_rank": 11.0}, channels=64, pairs=18, labeled=0, classes=0)
@@ -124,18 +125,18 @@ def _of_classes(metrics: Metrics, labeled: int, classes: int, groups: int | None
 
 
 def _counted(pairs: int, groups: int | None) -> tuple[int, str]:
-    """Return how many independent samples there are, and what they are."""
+    """Return the number of independent samples, and their unit (pairs or groups)."""
     return (pairs, "pairs") if groups is None or groups == pairs else (groups, "groups")
 
 
 def fraction_caveat(name: str, fraction: float | None, of: int, unit: str = "pairs") -> dict[str, str]:
-    """Return the 95 % interval of Wilson (1927) for a fraction of pairs, where it is wide; else nothing.
+    """Return a caveat with the 95 % interval of Wilson (1927) for a fraction of pairs; empty if it is narrow.
 
     Args:
-        name: of the metric.
-        fraction: 0 to 1; None if not measured.
-        of: number of pairs, or of groups whose pairs are alike.
-        unit: what is counted.
+        name: name of the metric.
+        fraction: fraction from 0 to 1; None if not measured.
+        of: number of pairs, or of groups of similar pairs.
+        unit: counted unit, ``pairs`` or ``groups``.
 
     Example:
         >>> fraction_caveat("accuracy", 0.5, 18), fraction_caveat("accuracy", 0.9, 2000)
@@ -152,14 +153,14 @@ def fraction_caveat(name: str, fraction: float | None, of: int, unit: str = "pai
 def likeness_caveats(
     metrics: Metrics, *, student_ratio: float, teacher_ratio: float, pairs: int, groups: int | None = None
 ) -> dict[str, str]:
-    """Return what few pairs do to the metrics of `compare`, a sentence for each metric that they move.
+    """Return the effect of few pairs on the metrics of `compare`, with a sentence for each affected metric.
 
     Args:
-        metrics: of `compare`; None where not measured.
+        metrics: metrics of `compare`; None for those not measured.
         student_ratio: participation ratio of the student's features.
         teacher_ratio: participation ratio of the teacher's features.
-        pairs: pairs measured.
-        groups: groups of the pairs, as in `caveats`.
+        pairs: number of measured pairs.
+        groups: number of groups of the pairs, as in `caveats`.
 
     Example:
         >>> likeness_caveats({"linear_cka": 0.6}, student_ratio=9.0, teacher_ratio=4.0, pairs=13)

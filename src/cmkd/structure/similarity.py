@@ -1,4 +1,4 @@
-"""Similarity of two models: linear CKA, tied channels, prediction agreement, non-target divergence."""
+"""Similarity of two models: linear CKA, channel-wise correlation, prediction agreement, non-target divergence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CrossMoments:
 
     @classmethod
     def of(cls, student: Tensor, teacher: Tensor, *, pooling: Pooling = "mean") -> CrossMoments:
-        """Sum features ``(n, dim)`` and ``(n, teacher dim)``, or maps, over samples."""
+        """Compute the sums over samples of features ``(n, dim)`` and ``(n, teacher dim)``, or of maps."""
         x, y = (as_vectors(f, pooling=pooling, at_least=1) for f in (student, teacher))
         check_pair(x, y)
         return cls(Moments.of(x), Moments.of(y), x.T @ y)
@@ -45,7 +45,7 @@ def linear_cka(moments: CrossMoments) -> float:
     """Linear centered kernel alignment, ``|XᵀY|² / (|XᵀX| |YᵀY|)`` with Frobenius norms of covariances, in [0, 1].
 
     Invariant to rotating, shifting and scaling each model separately, and to duplicating the sample. NaN if a model's
-    features are constant. With few samples compared with dimensions it is high even for unrelated features.
+    features are constant. With few samples relative to the dimensions, it is high even for unrelated features.
 
     Source:
         Kornblith et al. 2019, arXiv 1905.00414.
@@ -100,7 +100,7 @@ def non_target_divergences(
     """KL divergence of each sample between the two softmaxes over the classes other than the target, ``(n,)``.
 
     ``KL(teacher || student)``; the target's logit is removed before the softmax. Invariant to adding a constant to a
-    model's logits of a sample, and to the logits of the target. 0 with two classes, where only one is left.
+    model's logits of a sample, and to the logits of the target. 0 with two classes, since only one of them remains.
 
     Args:
         student_logits: ``(n, classes)``.

@@ -24,7 +24,7 @@ def unit_vectors(features: Tensor, *, pooling: Pooling = "mean", center: bool = 
     """
     x = as_vectors(features, pooling=pooling)
     x = x - x.mean(0) if center else x
-    # scaled first, so that the epsilon of unit_rows is small for features of any size
+    # scale first, so that the epsilon of unit_rows is negligible for features of any size
     scale = x.abs().amax(1, keepdim=True)
     return unit_rows(x / torch.where(scale > 0, scale, 1.0), eps=1e-300)
 
@@ -36,7 +36,7 @@ def uniformity(unit: Tensor, *, t: float = 2.0) -> float:
 
     Args:
         unit: ``(n, dim)`` unit vectors.
-        t: inverse width of the potential.
+        t: inverse width of the Gaussian potential.
 
     Source:
         Wang, Isola 2020, arXiv 2005.10242.
@@ -67,7 +67,7 @@ def alignment(student_unit: Tensor, teacher_unit: Tensor, *, power: float = 2.0)
 def mean_cosine(unit: Tensor) -> float:
     """Mean cosine over pairs ``i < j``, computed from the sum of the vectors in O(n dim).
 
-    Invariant to rotation and to permuting samples; but not to duplicating the sample, which adds pairs of cosine 1.
+    Invariant to rotation and to permuting samples, but not to duplicating the sample, which adds pairs of cosine 1.
 
     Example:
         >>> mean_cosine(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
@@ -83,7 +83,7 @@ def tolerance(unit: Tensor, target: Tensor) -> float:
     """Mean cosine over pairs ``i < j`` of the same class; NaN if no class has two samples.
 
     Invariant to rotation and to permuting samples. The paper takes the mean over all pairs, in which pairs of different
-    classes count as 0; here only pairs of the same class count, so that it does not fall with the number of classes.
+    classes count as 0; here only pairs of the same class count, so the value does not fall with the number of classes.
 
     Source:
         Wang, Liu 2021, arXiv 2012.09740.

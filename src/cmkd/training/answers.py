@@ -1,4 +1,4 @@
-"""A teacher's outputs as a training reads them: from a filled entry of the cache, row by row, memory-mapped."""
+"""A teacher's outputs, as training reads them: row by row and memory-mapped, from a filled entry of the cache."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cmkd.types import Output
 ENTRY, ROWS, DONE = "entry.json", "rows.bin", "done.json"
 """Files of an entry beside its arrays; see `cmkd.training.teacher_cache`."""
 AGAIN = "remove its folder, and it is made again"
-"""What to do about a damaged entry."""
+"""Advice for a damaged entry."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Schema of ``entry.json``: what the arrays of an entry are.
+    """Schema of ``entry.json``: description of the arrays of an entry.
 
     Args:
         modality: name of the teacher's modality.
@@ -44,8 +44,8 @@ class Done:
     """Schema of ``done.json``: how far an entry is filled.
 
     Args:
-        samples: number of records.
-        channels_last: names of the arrays that are stored so.
+        samples: number of records that are filled.
+        channels_last: names of the arrays that are stored in channels-last order.
     """
 
     samples: Annotated[int, Bounds(least=0)]
@@ -53,10 +53,10 @@ class Done:
 
 
 def read_entry(folder: Path) -> Entry:
-    """Read what the arrays of an entry are.
+    """Read the description of the arrays of an entry.
 
     Raises:
-        CmkdError: the file is missing or damaged.
+        CmkdError: if the file is missing or damaged.
     """
     return record(Entry, read_json(folder / ENTRY, fix=AGAIN), f"'{folder / ENTRY}'", fix=AGAIN)
 
@@ -65,7 +65,7 @@ def read_done(folder: Path) -> Done:
     """Read how far an entry is filled.
 
     Raises:
-        CmkdError: the file is missing or damaged.
+        CmkdError: if the file is missing or damaged.
     """
     return record(Done, read_json(folder / DONE, fix=AGAIN), f"'{folder / DONE}'", fix=AGAIN)
 
@@ -73,15 +73,15 @@ def read_done(folder: Path) -> Done:
 class Answers:
     """A teacher's outputs on pairs of a pack, from a filled entry of the cache.
 
-    Pickling carries the path only. An entry is not removed before `close`.
+    Pickling carries only the path and the stages. An entry is not removed before `close`.
 
     Args:
-        folder: of the entry.
-        stages: the feature maps to read; the others are delivered as empty tensors.
+        folder: folder of the entry.
+        stages: feature maps to read; the others are delivered as empty tensors.
 
     Attributes:
         modality: name of the teacher's modality.
-        views: number of views with a record of their own; 1 where the views of a pair were averaged.
+        views: number of views with a record of their own; 1 if the views of a pair were averaged.
     """
 
     def __init__(self, folder: Path, stages: tuple[int, ...] = ()) -> None:
@@ -91,11 +91,11 @@ class Answers:
         self.modality, self.maps = about.modality, about.maps
         self._rows = np.fromfile(folder / ROWS, dtype=np.int64)
         wanted = ("logits", "embedding", *(f"map-{stage}" for stage in stages))
-        # the layout that the teacher gives: another would change the order of sums, and so the last bits of a training
+        # the layout of the teacher's output: another would change the order of sums, and thus the last bits of results
         self._channels_last = set(done.channels_last)
         self._arrays = {name: self._mapped(name, about.arrays[name]) for name in wanted}
         self.views = about.arrays["logits"][0]
-        os.utime(folder / ENTRY)  # the time of its last use
+        os.utime(folder / ENTRY)  # marks the time of last use
 
     def _mapped(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if 0 in shape:
@@ -107,7 +107,7 @@ class Answers:
         return Answers, (self.folder, self.stages)
 
     def close(self) -> None:
-        """Let the entry be removed; nothing is read from it afterwards."""
+        """Release the entry, so that it may be removed; nothing may be read from it afterwards."""
         held, self._held = getattr(self, "_held", None), None
         if held is not None and held >= 0:
             os.close(held)
@@ -115,7 +115,7 @@ class Answers:
     __del__ = close
 
     def known(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of the positions have a record."""
+        """Return a mask of the rows that have a record."""
         return self._find(rows)[1]
 
     def _find(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -123,11 +123,11 @@ class Answers:
         return place, np.asarray(self._rows[place] == rows)
 
     def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> tuple[Tensor, Output]:
-        """Return which pairs have a record ``(batch,)``, and the records; those of other pairs mean nothing.
+        """Return a mask ``(batch,)`` of the pairs with a record, and the records; those of other pairs are meaningless.
 
         Args:
             rows: ``(batch,)`` positions in the pack.
-            views: ``(batch,)`` view of each.
+            views: ``(batch,)`` view of each pair.
         """
         place, known = self._find(rows)
         values = {name: torch.from_numpy(array[views % self.views, place]) for name, array in self._arrays.items()}
@@ -138,8 +138,8 @@ class Answers:
 
 
 def lock_of(folder: Path) -> Path:
-    """Return the file whose lock keeps an entry; beside it, since a removed folder cannot be locked.
+    """Return the lock file that keeps an entry; it is beside the folder, since a removed folder cannot be locked.
 
-    The file stays, since a process that waits for its lock would get that of a removed file.
+    The file is never removed, since a process that waits for its lock would get the lock of a removed file.
     """
     return folder.with_name(f".{folder.name}.lock")

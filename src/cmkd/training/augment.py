@@ -1,6 +1,6 @@
 """Augmentation of a batch on its device, as a function of (seed, index, view) alone.
 
-Every random number is a hash of the seed, the pair's index, the view and a counter. So a run can be repeated, and
+Every random number is a hash of the seed, the pair's index, the view and a counter. A run can therefore be repeated, or
 resumed within an epoch on any number of processes, and a teacher's outputs can be cached.
 """
 
@@ -20,21 +20,21 @@ from cmkd.models import Preprocess
 from cmkd.types import Batch, Modality
 
 DROPOUT_STREAM = 5000
-"""Stream of the random numbers of `drop_modalities`; those of inputs are below."""
+"""Stream of the random numbers of `drop_modalities`; the streams of inputs have smaller numbers."""
 CUTOUT_STREAM = 6000
 """First stream of the squares that are cut out."""
 STRONG = {"shift": 0.3, "rotate": 30.0, "scale": 0.3, "noise": 0.2, "drop": 0.3}
-"""Least strengths of a strong view, our choice: the operations of RandAugment that these can imitate, strongly."""
+"""Smallest strengths of a strong view (our choice): the operations of RandAugment that they can imitate, strongly."""
 
 
 def hashed_uniform(index: Tensor, count: int, *, seed: int, view: Tensor | int, stream: int = 0) -> Tensor:
     """Return uniform numbers in [0, 1) that depend on the arguments alone.
 
     Args:
-        index: ``(batch,)`` int64.
+        index: ``(batch,)`` int64, index of each pair.
         count: numbers per index.
-        seed: of the run.
-        view: which view, an integer or ``(batch,)`` int64.
+        seed: random seed of the run.
+        view: number of the view, an integer or ``(batch,)`` int64.
         stream: numbers of different streams are independent.
 
     Returns:
@@ -80,25 +80,25 @@ def augment(
     cutout: bool = False,
     scalings: Mapping[str, Preprocess] = MappingProxyType({}),
 ) -> Batch:
-    """Return the batch with randomly changed inputs; images keep their dtype, but for uint16.
+    """Return the batch with randomly changed inputs; images keep their dtype, except uint16.
 
-    Images of uint16, and other inputs that are changed, become float32.
+    Images of uint16 and all other inputs that are changed become float32.
 
     Args:
         batch: stored values of any dtype; `Batch.view` selects the view of each pair.
-        modalities: descriptions of all modalities of the data; images are shifted by whole pixels of the coarsest of
-            those co-registered with them.
-        strengths: resolved; all zero and false leaves the values as they are.
-        seed: of the run.
-        co_registered: groups of modalities that share a pixel grid and so get the same geometry.
+        modalities: descriptions of all modalities of the data; an image is shifted by whole pixels of the coarsest
+            image that is co-registered with it.
+        strengths: resolved strengths; if all are zero or false, the values stay as they are.
+        seed: random seed of the views.
+        co_registered: groups of modalities that share a pixel grid and therefore get the same geometry.
         cutout: set a square of each image to the channels' means (DeVries and Taylor 2017, arXiv 1708.04552). Its
-            center is anywhere, and its side up to half of the image's.
-        scalings: of the models that see the inputs. Vectors, series and points are changed in the units of theirs, so
-            that a few large values of a heavy tail do not set the size of what changes all others.
+            center is anywhere, and its side is up to half of the image's side.
+        scalings: preprocessing of the models that read the inputs. Vectors, series and points are changed in its scaled
+            units, so that a few large values of a heavy tail do not determine the size of all other changes.
     """
     stream = {name: 1 + min(i for i, g in enumerate(co_registered) if name in g) for g in co_registered for name in g}
     images = {name: modality.shape[1:] for name, modality in modalities.items() if modality.kind == "image"}
-    # by place among all modalities: a batch of cached outputs lacks the teacher's, and its changes must be the same
+    # numbered among all modalities: a batch with cached outputs lacks the teacher's but must be changed the same way
     apart, inputs = {name: 1000 + place for place, name in enumerate(sorted(modalities))}, {}
     for name, value in batch.inputs.items():
         modality, own = modalities[name], stream.get(name, apart[name])
@@ -141,10 +141,10 @@ def drop_modalities(batch: Batch, names: Sequence[str], probability: float, *, s
     Each modality that a pair has is hidden with this probability, but never all: the one with the largest draw stays.
 
     Args:
-        batch: `Batch.view` selects the draw of each pair.
-        names: of the modalities that may be hidden.
-        probability: 0 to 1; with 1 each pair keeps one of them.
-        seed: of the run.
+        batch: pairs to change; `Batch.view` selects the draw of each pair.
+        names: modalities that may be hidden.
+        probability: probability of hiding, 0 to 1; with 1, each pair keeps exactly one of them.
+        seed: random seed of the run.
 
     Example:
         >>> pairs = Batch({"optical": torch.zeros(3, 1), "radar": torch.zeros(3, 1)}, torch.zeros(3), torch.arange(3))
@@ -186,7 +186,7 @@ def _image(
     size = 1.0 + zoom * strengths.scale
     rows, columns = size * rows, size * columns
     if strengths.shift:
-        # whole pixels: interpolation would average noise (speckle) away, and images in use have it
+        # whole pixels: interpolation would average noise (speckle) away, but images in use contain it
         moved = [
             (way * max(strengths.shift * side, 1.0)).round() for way, side in zip((down, right), coarsest, strict=True)
         ]
@@ -245,7 +245,7 @@ def _hold(values: Tensor, dropped: Tensor) -> Tensor:
 
     Args:
         values: ``(batch, time, features)``.
-        dropped: ``(batch, time, 1)`` bool; a first step is kept.
+        dropped: ``(batch, time, 1)`` bool; the first step is always kept.
     """
     steps = torch.arange(values.shape[1], device=values.device).view(1, -1, 1)
     kept = steps.masked_fill(dropped, 0).cummax(1).values

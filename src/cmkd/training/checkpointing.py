@@ -1,4 +1,4 @@
-"""Files written during a training: its history, its best model, and the full state to resume from."""
+"""Files written during training: the history, the best model, and the full state to resume from."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from cmkd.training.job import TrainingJob
 from cmkd.training.module import DistillationModule
 
 TREE = "tree"
-"""Key of the metadata of a full state that holds everything but its tensors."""
+"""Metadata key of a full state under which everything except its tensors is stored."""
 
 
 class CheckpointCallback(Checkpoint):
     """Write the history, the best model and the full state. As a `Checkpoint` it runs after all other callbacks.
 
     Args:
-        job: whose files to write.
-        seconds: between full states within an epoch.
+        job: job whose files are written.
+        seconds: shortest time in seconds between two full states.
     """
 
     def __init__(self, job: TrainingJob, seconds: float) -> None:
@@ -43,17 +43,17 @@ class CheckpointCallback(Checkpoint):
         self._began = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the time from here on, after that of the full state from which the training was resumed."""
+        """Start the clock, and count the time before the full state from which the training was resumed."""
         before = read_cost(self.job.folder).get("training_seconds") if trainer.ckpt_path else None
         self._began = time.monotonic() - (before or 0.0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """Save the full state if it is time, except after an epoch's last batch, where `on_train_epoch_end` may."""
+        """Save the full state if it is due, except after an epoch's last batch: `on_train_epoch_end` may do it then."""
         if not trainer.is_last_batch and self._due(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the history, the model if it is the best so far, and the full state if it is time, in this order."""
+        """Write the history, the model if it is the best so far, and the full state if it is due, in this order."""
         assert isinstance(pl_module, DistillationModule)
         job, history = self.job, pd.DataFrame(pl_module.history)
         done, row = len(history), history.iloc[-1]
@@ -63,12 +63,12 @@ class CheckpointCallback(Checkpoint):
                 extra = {**(job.about or {}), "seed": job.seed, "epoch": int(row["epoch"])}
                 path = job.folder / BEST
                 save_model(path, pl_module.model, name=job.name, classes=job.pack.classes, extra=extra)
-        # what is lost is trained again, to the same weights, so short epochs need not each wait for the disk
+        # lost epochs are trained again, to the same weights, so short epochs need not each wait for the disk
         if trainer.should_stop or self._due(trainer):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the time that it took; not called where there was nothing left to train."""
+        """Write the training time; not called if there was nothing left to train."""
         self._keep_time(trainer)
 
     def _keep_time(self, trainer: Trainer) -> None:
@@ -100,7 +100,7 @@ class SafeCheckpointIO(CheckpointIO):
     """Store the full training state as one safetensors file: the tensors, and everything else as JSON metadata."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401  # Lightning's signature
-        """Write the state whole or not at all."""
+        """Write the state atomically."""
         tensors: dict[str, Tensor] = {}
         tree: Any = _encode(checkpoint, tensors, "the state of the training")
         write_tensors(Path(path), tensors, TREE, tree)
@@ -111,7 +111,7 @@ class SafeCheckpointIO(CheckpointIO):
         map_location: Any | None = None,  # noqa: ANN401
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read the state, which has to be what was written: Lightning raises unclear errors for anything else."""
+        """Read and validate the state: Lightning raises unclear errors for a state that is not valid."""
         fix = "delete it to train this model again"
         tree, _ = read_document(Path(path), TREE, fix=fix)
         tensors = read_tensors(Path(path), TREE, fix=fix)
@@ -132,7 +132,7 @@ def _encode(value: object, tensors: dict[str, Tensor], where: str) -> object:
     """Turn nested containers into JSON. Each container is tagged, so that keys and tuples keep their types.
 
     Raises:
-        CmkdError: it holds something else; `where` names it in the line.
+        CmkdError: if it holds another type; the message names its place, `where`.
     """
     match value:
         case Tensor():
@@ -147,7 +147,7 @@ def _encode(value: object, tensors: dict[str, Tensor], where: str) -> object:
             return {"list": [_encode(v, tensors, where) for v in value]}
         case tuple():
             return {"tuple": [_encode(v, tensors, where) for v in value]}
-        case float() if not math.isfinite(value):  # no number of JSON
+        case float() if not math.isfinite(value):  # not a number in JSON
             return {"float": str(value)}
         case None | bool() | int() | float() | str():
             return value

@@ -15,14 +15,14 @@ from cmkd.models import Model
 from cmkd.types import Output
 
 COMPILERS = {"darwin": "clang++", "win32": "cl"}
-"""What torch calls by platform; elsewhere g++, and the one that the variable CXX names before all of them."""
+"""Platform -> compiler that torch calls; elsewhere g++. The environment variable CXX overrides all of them."""
 
 
 def check_compiler() -> None:
-    """Refuse to start without the C++ compiler that ``torch.compile`` calls minutes later.
+    """Raise an error early if there is no C++ compiler, which ``torch.compile`` would call only minutes later.
 
     Raises:
-        CmkdError: there is none.
+        CmkdError: if the compiler is missing.
     """
     name = os.environ.get("CXX") or COMPILERS.get(sys.platform, "g++")
     if shutil.which(name) is None:
@@ -34,13 +34,13 @@ def check_compiler() -> None:
 
 Masks = Mapping[str, Tensor] | None
 Classify = Callable[[Mapping[str, Tensor], Masks, Masks], Output]
-"""What `Model.classify` is."""
+"""The type of `Model.classify`."""
 
 
 def compiled(model: Model) -> Classify:
-    """Return a model's `classify` compiled; the model itself, its modules and its weights stay as they are.
+    """Return the compiled `classify` of a model; the model itself, its modules and its weights stay as they are.
 
-    Random numbers, as of dropout, are those of the model that is not compiled, so results are equal up to rounding.
+    Random numbers, such as those of dropout, are the same as without compiling, so results are equal up to rounding.
     """
 
     def run(inputs: Mapping[str, Tensor], present: Masks, recorded: Masks) -> Output:

@@ -21,16 +21,16 @@ from cmkd.types import Output
 def cross_fitted(
     teachers: Sequence[Model], pack: Pack, views: Views, *, device: torch.device | str = "cpu"
 ) -> tuple[Contents, Compute]:
-    """Describe the records of teachers of which each left out one fold, and compute them.
+    """Return the description of the records of teachers that each left out one fold, and the function to compute them.
 
-    A pair without a visible label, on which none of them trained, gets the average of their class probabilities. The
-    records hold logits alone: the embeddings of different teachers cannot be compared.
+    A pair without a visible label, on which no teacher trained, gets the average of all teachers' class probabilities.
+    The records hold logits alone: the embeddings of different teachers cannot be compared.
 
     Args:
-        teachers: one for each fold of `Pack.folds`, in order.
+        teachers: one teacher for each fold of `Pack.folds`, in order.
         pack: the pairs, with the labels that the teachers see.
-        views: what the teachers see.
-        device: of the forward passes.
+        views: augmented views that the teachers see.
+        device: device of the forward passes.
     """
     parts = [of_model(teacher, pack, views, {}, device=device) for teacher in teachers]
     fold = pack.folds(len(teachers))

@@ -1,4 +1,4 @@
-"""Where the trainings of a run or of a suite are: which of how many, what accuracy, how long still."""
+"""Display of the progress of trainings in a run or suite: number, accuracy and remaining time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from cmkd.training.reporting import Report
 
 LINE_SECONDS = 300.0
-"""Longest time without a line about a training, however long its epochs are."""
+"""Longest time in seconds without a line about a training, however long its epochs are."""
 PART = "trainings"
 
 
 def style(trainer: TrainerConfig) -> Style | None:
-    """Return the style of the screen for trainings; None for the one that stderr can show.
+    """Return the display style for trainings; None for the style that stderr can show.
 
-    Several devices report from processes of their own, and only lines of several processes can share a terminal.
+    With several devices, separate processes report, and only lines of several processes can share a terminal.
     """
     if trainer.progress == "none" or not launched_first():
         return "none"
@@ -32,7 +32,7 @@ def style(trainer: TrainerConfig) -> Style | None:
 
 @dataclass
 class _Clock:
-    """The time that one training took in this call, and how far it came."""
+    """Time that one training took in this call, and its progress."""
 
     started: float
     first: float
@@ -41,17 +41,17 @@ class _Clock:
 
 
 class TrainingDisplay:
-    """Show on a screen where trainings are.
+    """Show the progress of trainings on a screen.
 
-    It is called with each `Report`. A context manager, which removes its rows unless an error or a stop ends it.
+    Call it with each `Report`. As a context manager, it removes its rows at the end, except after an error or a stop.
 
     Args:
-        screen: shows it.
+        screen: screen that shows the progress.
         titles: title of each training, in order -> its row, such as its method.
-        ended: title of each training that ended before -> its result.
+        ended: title -> result of each training that ended before.
         alone: titles of trainings that run one after another before the others.
-        jobs: number of the others that run at the same time.
-        students: title -> students of each training that is a whole run; by default each is a single one.
+        jobs: number of the other trainings that run at the same time.
+        students: title -> number of students, if each training is a whole run; by default, each is a single student.
 
     Example:
         >>> from cmkd.training.reporting import Report
@@ -98,14 +98,14 @@ class TrainingDisplay:
         self._show()
 
     def end(self, title: str, result: str) -> None:
-        """Note the result of a training that is over, in a line of its own if it is a whole run."""
+        """Record the result of a finished training, with a line of its own if it is a whole run."""
         self.ended[title] = result
         if self.students and self.screen.style == "lines":
             self.screen.say(self._line(title, result))
         self._show()
 
     def line(self, report: Report) -> str:
-        """Return where a training is, in a line."""
+        """Return the progress of a training as one line."""
         return self._line(report.title, _state(report))
 
     def _line(self, title: str, state: str) -> str:
@@ -122,7 +122,7 @@ class TrainingDisplay:
             self.screen.show(PART, rows)
 
     def _row(self, name: str, titles: Collection[str]) -> Row:
-        """Return the row of trainings of one name: each of them that began, with its result."""
+        """Return the row of the trainings with one name: each one that began, with its progress or result."""
         said, at_work = [], False
         for title in titles:
             label = title.removeprefix(name).lstrip(", ")
@@ -154,7 +154,7 @@ class TrainingDisplay:
         return "" if not seconds else f", about {duration(seconds)} left"
 
     def remaining(self) -> float | None:
-        """Estimate the seconds until all trainings are over, from the pace so far; None before there is one."""
+        """Estimate the seconds until all trainings are over from the pace so far; None if there is no pace yet."""
         spent = sum(clock.latest - clock.started for clock in self._clocks.values())
         gained = sum(self._sizes[t] * (self._fraction(t) - clock.first) for t, clock in self._clocks.items())
         if gained <= 0 or spent <= 0:

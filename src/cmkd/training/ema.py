@@ -1,4 +1,4 @@
-"""A moving average of a model's weights: steadier than the last step's, and what is evaluated and saved."""
+"""A moving average of a model's weights: steadier than the last weights, and the model that is evaluated and saved."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 WARMUP = 3
-"""Our choice, as is the decay, which ``benchmarks/suites/averaging.yaml`` compares with others."""
+"""Default warm-up of the average: our choice, like the decay (compared in ``benchmarks/suites/averaging.yaml``)."""
 
 
 class ModelEma(nn.Module):
     """Exponential moving average of a model's weights and batch-norm statistics.
 
     At step ``t = 0, 1, ...`` the average becomes ``d * average + (1 - d) * weights`` with
-    ``d = min(decay, (1 + t) / (warmup + t))``. Early on it covers a fraction of the steps so far, so the initial
-    weights are soon forgotten and short trainings are not held back. It draws no random numbers and never waits for
-    the GPU.
+    ``d = min(decay, (1 + t) / (warmup + t))``. Early in training, the average covers a fraction of the steps so far, so
+    the initial weights are soon forgotten and short trainings are not held back. The update draws no random numbers and
+    never waits for the GPU.
 
     Args:
-        source: the model to average; it is copied.
-        decay: the largest ``d``, from 0 to below 1.
+        source: model to average; it is copied.
+        decay: largest value of ``d``, from 0 to below 1.
         warmup: how slowly ``d`` rises; with 3, ``2 / ((t + 2)(t + 3))`` of the initial weights remain after step ``t``.
 
     Example:
@@ -48,7 +48,7 @@ class ModelEma(nn.Module):
 
         Args:
             source: the model that took the step.
-            step: its number, from 0.
+            step: number of the step, from 0.
         """
         if self._tensors is None:  # collected once, at the first step: models are on their device by then
             self._tensors = self._aligned(source)
@@ -59,12 +59,12 @@ class ModelEma(nn.Module):
             counter.copy_(value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tensors": None}  # those of another process are others
+        return self.__dict__ | {"_tensors": None}  # another process has other tensors
 
     def _aligned(self, source: nn.Module) -> tuple[list[Tensor], ...]:
         """Return the tensors of both models that are averaged, then those that are copied; tied ones count once.
 
-        Copied are whole numbers, and what began with infinite values, whose average is NaN.
+        Whole numbers are copied, and so are tensors that began with infinite values, whose average would be NaN.
         """
         mine, theirs = (model.state_dict(keep_vars=True) for model in (self.model, source))
         once = {id(value): name for name, value in reversed(mine.items())}.values()
@@ -74,5 +74,5 @@ class ModelEma(nn.Module):
 
 
 def infinite(model: nn.Module) -> set[str]:
-    """Return the names of tensors in a model's state with values that are not finite, such as a transformer's mask."""
+    """Return the names of state tensors with values that are not finite, such as a transformer's mask."""
     return {name for name, value in model.state_dict().items() if not value.isfinite().all()}

@@ -46,24 +46,24 @@ def fit(
     logger: MakeLogger | None = None,
     tell: Tell | None = None,
 ) -> Path:
-    """Train, and return the path of the model that was best on the validation pairs.
+    """Train a model, and return the path of the weights that were best on the validation pairs.
 
-    A training that was stopped resumes from its last full state. On a CPU its final weights equal those of an
+    An interrupted training resumes from its last full state. On a CPU, its final weights equal those of an
     uninterrupted training, bit for bit.
 
     Args:
-        job: what to train, and on which pairs.
+        job: training job, with the model and its pairs.
         optimizer: optimizer and schedule.
-        augmentation: of the training pairs; open fields are filled in from the data card.
-        trainer: where and how; by default the batch size follows from the number of pairs.
-        callbacks: extra Lightning callbacks, run in this order before checkpointing. With several devices each process
+        augmentation: augmentation of the training pairs; unset fields are filled in from the data card.
+        trainer: settings of training and hardware; by default the batch size follows from the number of pairs.
+        callbacks: extra Lightning callbacks, run in this order before checkpointing. With several devices, each process
             has its own copies.
-        logger: makes a Lightning logger of this training, which takes the place of ``trainer.logger``.
-        tell: is told where the training is; by default a display of its own shows it.
+        logger: function that makes the Lightning logger of this training, instead of ``trainer.logger``.
+        tell: function that receives progress reports; by default they are shown on a display.
 
     Raises:
-        CmkdError: no training or validation pairs, a loss that is not finite, a callback or module that cannot be sent
-            to the processes of several devices, or no compiler where models are to be compiled.
+        CmkdError: if there are no training or validation pairs, a loss is not finite, a callback or module cannot be
+            sent to the processes of several devices, or models are to be compiled and there is no compiler.
     """
     if trainer.compile:
         check_compiler()
@@ -101,7 +101,7 @@ def _train(
     keep, report = CheckpointCallback(job, settings.checkpoint_seconds), ReportCallback(job, tell)
     logged = logger_of(job, settings.logger, make_logger)
     with threads(settings.threads), logged as logger, warnings.catch_warnings():
-        # Lightning's advice is for people who write loops
+        # Lightning's warnings are advice for people who write training loops
         warnings.filterwarnings("ignore", module=r"lightning\.|torch\.|tensorboard|torchmetrics")
         trainer = Trainer(
             accelerator=settings.accelerator,
@@ -114,8 +114,8 @@ def _train(
             deterministic=settings.deterministic,
             callbacks=[*callbacks, keep, report],
             logger=logger,
-            default_root_dir=job.folder,  # under SLURM, Lightning loads any `hpc_ckpt_*.ckpt` that is there
-            # not SLURM's, with which Lightning writes such a file at a signal and queues the job again
+            default_root_dir=job.folder,  # under SLURM, Lightning loads any `hpc_ckpt_*.ckpt` in it
+            # not the environment of SLURM, with which Lightning writes such a file on a signal and requeues the job
             plugins=[
                 SafeCheckpointIO(),
                 TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment(),
@@ -139,7 +139,7 @@ def _train(
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measure nothing, faster: Lightning's own would enter a generator about sixty times a step."""
+    """A profiler that measures nothing; Lightning's own enters a generator about sixty times per step."""
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
         """Return a context that does nothing."""
@@ -151,7 +151,7 @@ _NOTHING = nullcontext()
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let torch use this number of CPU threads in a block; None leaves it as it is."""
+    """Set the number of CPU threads of torch in a block; None leaves it as it is."""
     if count is None:
         yield
         return

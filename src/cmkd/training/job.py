@@ -1,4 +1,4 @@
-"""What to train, on which pairs, and where its files go."""
+"""A training job: what to train, on which pairs, and where its files go."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class TrainingJob:
     """One model to train.
 
     Args:
-        folder: receives ``best.safetensors``, ``last.safetensors``, ``history.csv`` and logs.
-        pack: the pairs.
-        model: the model to train; it is trained in place.
-        name: the name that `models.build` made it from.
-        epochs: largest number of epochs; an epoch is a pass over the training pairs, or a part of it where it is long.
-        seed: of the order of pairs, augmentation and dropout.
-        teacher: the trained teacher of a student, to be run in each step; never changed.
-        method: the distillation method of a student.
-        pairs: number of pairs in an epoch; by default those that the training can use. Where there are more, they are
-            repeated equally often.
-        about: added to the description in the saved model.
-        title: names the training in messages.
-        answers: the teacher's outputs, computed before; the teacher is then not run.
-        views: number of augmented views of a pair, drawn by `view_seed` and the same for all students, after which the
-            first comes again; 0 for new ones in each pass, drawn by `seed`.
-        view_seed: of the finite views.
+        folder: folder that receives ``best.safetensors``, ``last.safetensors``, ``history.csv`` and logs.
+        pack: pack that holds the pairs.
+        model: model to train, in place.
+        name: name from which `models.build` made the model.
+        epochs: largest number of epochs; an epoch is a pass over the training pairs, or part of a long pass.
+        seed: random seed of the order of pairs, augmentation and dropout.
+        teacher: trained teacher of a student, run in each step; never changed.
+        method: distillation method of a student.
+        pairs: number of pairs in an epoch; by default all that the training can use. A larger number repeats them
+            equally often.
+        about: entries to add to the description in the saved model.
+        title: title of the training in messages.
+        answers: precomputed outputs of the teacher; the teacher is then not run.
+        views: number of augmented views of a pair, drawn by `view_seed`, the same for all students and repeated in
+            turn; 0 for new views in each pass, drawn by `seed`.
+        view_seed: random seed of the views, if their number is limited.
         modality_dropout: probability of hiding a modality of a training pair from a model that reads several.
         logs: folder in which MLflow and W&B keep all trainings of a run; by default `folder`.
     """
@@ -66,11 +66,11 @@ class TrainingJob:
     def rows(self, split: str) -> np.ndarray:
         """Return the positions of the pairs of `split` that this training uses.
 
-        They have its first modality and a label. A method's terms also use training pairs without a label, where these
-        have what it reads of the teacher.
+        These pairs have the model's first modality and a label. A method also uses training pairs without a label, if
+        they have what it reads of the teacher.
 
         Raises:
-            CmkdError: there is none.
+            CmkdError: if there is no such pair.
         """
         name = self.model.modality.name
         rows = self.pack.rows(split, modalities=(name,), labeled=True)
@@ -83,12 +83,12 @@ class TrainingJob:
 
     @property
     def labels(self) -> int:
-        """Number of training pairs whose label it sees."""
+        """Number of training pairs whose label the training sees."""
         return len(self.pack.rows("train", modalities=(self.model.modality.name,), labeled=True))
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The inputs that a training batch needs."""
+        """Modalities that a training batch needs as inputs."""
         names = list(self._own)
         if self.method is not None and self.distills and (self.answers is None or "inputs" in self.method.needs):
             names += [str(self.teacher_modality)] if self.teacher is None else self.teacher.subsets[0]
@@ -105,24 +105,24 @@ class TrainingJob:
 
     @property
     def teacher_modality(self) -> str | None:
-        """Name of the teacher's modality, if there is a teacher; of several, the first."""
+        """Name of the teacher's modality (of several, the first); None without a teacher."""
         if self.answers is not None:
             return self.answers.modality
         return None if self.teacher is None else self.teacher.modality.name
 
     @property
     def always_paired(self) -> bool:
-        """Whether every training pair has what the method reads of the teacher."""
+        """Whether every training pair has the teacher's outputs that the method reads."""
         return len(self.taught) == len(self.rows("train"))
 
     @property
     def taught(self) -> np.ndarray:
-        """Positions of the training pairs that the method is given: those with what it reads of the teacher."""
+        """Positions of the training pairs that the method receives: those with the outputs of the teacher it reads."""
         rows = self.rows("train")
         return rows[self._taught(rows)] if self.distills else rows
 
     def _taught(self, rows: np.ndarray) -> np.ndarray:
-        """Return for which training pairs there is an output of the teacher."""
+        """Return a mask of the training pairs that have an output of the teacher."""
         if self.answers is not None:
             return self.answers.known(rows)
         return np.isin(rows, self.pack.rows("train", modalities=(str(self.teacher_modality),)))
@@ -131,9 +131,9 @@ class TrainingJob:
         """Return this process's batches of a split; those of ``train`` are shuffled.
 
         Args:
-            split: ``train`` or ``validation``.
-            batch_size: pairs a step, over all processes together; evaluation uses larger batches.
-            window: shuffle within windows of so many pairs.
+            split: split to load, ``train`` or ``validation``.
+            batch_size: pairs per step, over all processes together; evaluation uses larger batches.
+            window: shuffle within windows of this many pairs.
         """
         training = split == "train"
         return PairLoader(

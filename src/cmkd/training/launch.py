@@ -20,14 +20,14 @@ from cmkd.processes import by_srun, end, end_with_parent, launched
 
 
 def launch(train: Callable[..., None], module: nn.Module, *arguments: object, devices: int) -> None:
-    """Call ``train(module, *arguments)`` in one process a device.
+    """Call ``train(module, *arguments)`` in one process per device.
 
-    A process that a launcher (torchrun, srun) started is one of several already, so it calls `train` itself. Lightning
-    could spawn the processes too, but they would import it before ``import cmkd`` makes torchvision importable.
+    A process that a launcher (torchrun, srun) started is already one of several, so it calls `train` itself. Lightning
+    could also spawn the processes, but they would import Lightning before ``import cmkd`` makes torchvision importable.
 
     Raises:
-        CmkdError: something in `module` or `arguments` cannot be pickled, or a process raised one.
-        DiedError: a process was killed.
+        CmkdError: if something in `module` or `arguments` cannot be pickled, or a process raised a `CmkdError`.
+        DiedError: if a process was killed.
     """
     if by_srun():
         os.environ |= _task()
@@ -59,11 +59,11 @@ def launch(train: Callable[..., None], module: nn.Module, *arguments: object, de
         kind, line = marked[-1]
         raise getattr(errors, kind)(line) from error
     finally:
-        end(context.processes)  # after a signal to this process, they would train to the end
+        end(context.processes)  # otherwise they would train on after a signal to this process
 
 
 def _task() -> dict[str, str]:
-    """Return where the tasks of srun meet, unless the user says it, and which one this is."""
+    """Return the address where the tasks of srun meet, unless the user sets it, and the number of this task."""
     port = 15000 + (100 * int(os.environ["SLURM_JOB_ID"]) + int(os.environ["SLURM_STEP_ID"])) % 10000
     address = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
     number = {"NODE_RANK": os.environ["SLURM_NODEID"], "LOCAL_RANK": os.environ["SLURM_LOCALID"]}
@@ -71,12 +71,13 @@ def _task() -> dict[str, str]:
 
 
 def _process(index: int, port: int, train: Callable[..., None], module: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """Train as one of the processes; Lightning reads its number from the environment."""
+    """Train as one of the processes; Lightning reads the number of the process from the environment."""
     end_with_parent()
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(index)}
     for tensor in (*module.parameters(), *module.buffers()):
-        # torch hands tensors to spawned processes as shared memory: without a copy every process would write to the
-        # same. A deep copy of the module would not do: a method's hooks on its student would stay with the original
+        # torch passes tensors to spawned processes in shared memory: without a copy, every process would write to the
+        # same tensors. A deep copy of the module would not do: a method's hooks on its student would stay with the
+        # original
         tensor.data = tensor.data.clone()
     train(module, *arguments)
     dist.destroy_process_group()

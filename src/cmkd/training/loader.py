@@ -17,18 +17,18 @@ from cmkd.training.answers import Answers
 from cmkd.types import Batch
 
 RUNS = 16
-"""Runs of neighboring rows that fill a window; our choice, so that a window holds pairs from 16 places."""
+"""Number of runs of neighboring rows per window; our choice, so that a window holds pairs from 16 places."""
 
 
 def windowed(rows: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return all rows, shuffled so that any `window` of them lie in few places.
+    """Return all rows, shuffled so that each window of `window` rows comes from few places.
 
-    Runs of ``window / RUNS`` neighbors are put in random order, and then the rows within each window.
+    Runs of ``window / RUNS`` neighbors are put in random order, and then the rows within each window are shuffled.
 
     Args:
-        rows: ``(n,)``.
-        window: rows that are shuffled together.
-        generator: of the order.
+        rows: ``(n,)``, rows to shuffle.
+        window: number of rows that are shuffled together.
+        generator: random generator of the order.
 
     Example:
         >>> mixed = windowed(np.arange(64), 32, np.random.default_rng(0))
@@ -44,30 +44,31 @@ def windowed(rows: NDArray[np.int64], window: int, generator: np.random.Generato
 
 
 class PairLoader:
-    """Iterate over the batches of one epoch; `set_epoch` selects it.
+    """Iterate over the batches of one epoch; `set_epoch` selects the epoch.
 
-    Training draws from one stream: all rows in random order, then all rows in another, and so on. Each time a row comes
-    again it is another view of the pair, so no two samples of a training are the same. Epochs are consecutive parts of
-    the stream.
+    Training draws from one stream: all rows in random order, then all rows in another order, and so on. Each time a row
+    comes again, it is another view of the pair, so no two samples of a training are the same, unless `views` is set.
+    Epochs are consecutive parts of the stream.
 
     Args:
-        pack: the pairs.
+        pack: pack that holds the pairs.
         rows: positions in the pack, ``(n,)`` int64.
-        modalities: the inputs to read.
-        batch_size: pairs a step, over all processes together.
-        shuffle: for training: the stream above. Otherwise every row once, in order.
-        seed: of the order.
+        modalities: modalities to read as inputs.
+        batch_size: pairs per step, over all processes together.
+        shuffle: use the stream above, for training; otherwise read every row once, in order.
+        seed: random seed of the order.
         rank: number of this process.
-        world: number of processes; each reads every `world`-th row of a batch, of its `taught` rows before the others.
-        pairs: number of pairs in a training epoch; by default that of the rows.
-        views: number of different views of a pair, after which the first comes again; 0 for no end.
+        world: number of processes; each reads every `world`-th row of a batch, in which the `taught` rows come first.
+        pairs: number of pairs in a training epoch; by default the number of rows.
+        views: number of different views of a pair, repeated in turn; 0 for no limit.
         window: shuffle by `windowed` instead of over all rows.
         answers: the teacher's outputs, delivered as `Batch.teacher`; `Batch.taught` says which pairs have one.
-        taught: rows with what the method reads of the teacher, of which each process then gets an equal share: a
-            method is skipped in a step in which one process has none. By default all rows.
+        taught: rows with the teacher's outputs that the method reads, by default all. Each process gets an equal share
+            of them, because a method is skipped in a step in which one process has none.
 
     Raises:
-        CmkdError: the batch size is not a multiple of the number of processes.
+        CmkdError: if the batch size is not a multiple of the number of processes, or there are fewer training rows than
+            processes.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The logger of a training: the one that its settings name, or one that the user makes."""
+"""The logger of a training: named in its settings, or made by the user."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TRACKING = "MLFLOW_TRACKING_URI"
 
 @contextmanager
 def logger_of(job: TrainingJob, name: str, make: MakeLogger | None) -> Iterator[Logger | bool]:
-    """Yield a training's logger, told what is trained so that its runs can be compared; False for none.
+    """Yield a training's logger, with hyperparameters that let its runs be compared; False for no logger.
 
     Args:
-        job: the training.
-        name: none, tensorboard, mlflow or wandb.
-        make: makes a logger of one's own, in place of the named one.
+        job: training to log.
+        name: name of the logger: none, tensorboard, mlflow or wandb.
+        make: function that makes a logger of your own, in place of the named one.
 
     Raises:
-        CmkdError: the named logger is not installed.
+        CmkdError: if the named logger is not installed.
     """
     before = os.environ.get(TRACKING)
     logger = make(job) if make else _named(job, name)
@@ -38,7 +38,7 @@ def logger_of(job: TrainingJob, name: str, make: MakeLogger | None) -> Iterator[
     try:
         yield logger
     finally:
-        # both libraries keep their state for the process, and the next training would log into this one's
+        # both libraries keep their state for the whole process, so the next training would log into this one's run
         if make is None and name == "wandb":
             importlib.import_module("wandb").finish()
         if before is None:

@@ -1,4 +1,4 @@
-"""The LightningModule: one for teachers and students alike."""
+"""The LightningModule that trains teachers and students alike."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class DistillationModule(LightningModule):
     """Optimize the `Objective` of a job, measure the model on validation pairs, and keep the history.
 
     Args:
-        job: what to train, and on which pairs.
+        job: training job, with the model and its pairs.
         optimizer: optimizer and schedule.
-        augmentation: resolved.
-        batch_size: pairs a step, over all processes together; it scales the learning rate.
-        window: shuffle within windows of so many pairs.
+        augmentation: resolved augmentation of the training pairs.
+        batch_size: pairs per step, over all processes together; it scales the learning rate.
+        window: shuffle within windows of this many pairs.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class DistillationModule(LightningModule):
         self._infinite = infinite(job.model)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
-        """Set an attribute; a word or None directly.
+        """Set an attribute; strings and None directly.
 
-        Lightning notes the name of each hook that it calls, about fifty times a step, and torch would look whether it
-        is a parameter, which takes ten times as long.
+        Lightning stores the name of each hook that it calls, about fifty times per step, and torch would check whether
+        the value is a parameter, which takes ten times as long.
         """
         if (value is None or isinstance(value, str)) and name in self.__dict__:
             self.__dict__[name] = value
@@ -101,7 +101,7 @@ class DistillationModule(LightningModule):
 
     @property
     def model(self) -> Model:
-        """The model to evaluate and to save: the moving average where there is one."""
+        """The model to evaluate and to save: the moving average if there is one."""
         return self.objective.model if self.average is None else self.average.model  # type: ignore[return-value]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -115,9 +115,9 @@ class DistillationModule(LightningModule):
         return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Return the trained parameters by rate and weight decay; a teacher that trains along has the rate it suits."""
+        """Group the trained parameters by learning rate and weight decay; a teacher that trains too keeps its own."""
         config, objective, adamw = self.optimizer_config, self.objective, self.optimizer_config.name == "adamw"
-        ratio = self.train_dataloader().batch_size / 128  # of few pairs, all are a batch
+        ratio = self.train_dataloader().batch_size / 128  # with few pairs, a batch holds all of them
         scale, fit = (math.sqrt(ratio), 1.0) if adamw else (ratio, 10.0)
         along = objective.teacher if objective.trains_teacher else None
         theirs = set() if along is None else set(along.parameters())
@@ -132,7 +132,7 @@ class DistillationModule(LightningModule):
 
     @property
     def _fused(self) -> bool:
-        """Whether the optimizer's own kernel may be used; under mixed precision, Lightning refuses to clip with it."""
+        """Whether to use the optimizer's fused kernel; with mixed precision, Lightning refuses to clip with it."""
         precision = "32-true" if self._trainer is None else self._trainer.precision
         return self.device.type in ("cpu", "cuda") and precision == "32-true"
 
@@ -145,18 +145,18 @@ class DistillationModule(LightningModule):
         return self.job.loader("validation", self.batch_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch."""
+        """Move a batch to the device."""
         return batch.to(device, non_blocking=True)
 
     def on_fit_start(self) -> None:
-        """Move the teacher, since Lightning moves registered modules only, and send what DDP does not send."""
+        """Move the teacher, since Lightning moves only registered modules, and broadcast buffers that DDP ignores."""
         self.objective.move(self.device)
         if world_size() > 1:
             for name in self._alike:
                 dist.broadcast(self.get_buffer(name), 0)
 
     def on_train_start(self) -> None:
-        """Tell the method the epoch: where a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
+        """Pass the epoch to the method: if a run resumes within an epoch, Lightning skips `on_train_epoch_start`."""
         self.trainer.should_stop = self.global_step >= self.schedule.stop
         for optimizer in self.trainer.optimizers:
             align(optimizer)
@@ -216,12 +216,12 @@ class DistillationModule(LightningModule):
         self._scores = torch.zeros(3, dtype=torch.float64, device=self._exact)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add up right answers and the cross-entropy of labeled pairs, over all subsets of the model's modalities.
+        """Add up correct answers and the cross-entropy of labeled pairs, over all subsets of the model's modalities.
 
-        So the model kept is the best on average over what it may meet in use. Lightning runs this inside the training,
-        on the device and over the processes of it; `cmkd.inference` is for models at rest.
+        The best model is therefore the one that is best on average over the subsets it may meet in use. Lightning runs
+        this during training, on its device and processes; `cmkd.inference` is for trained models.
         """
-        if not len(batch):  # of the last batch, a process may get no pair
+        if not len(batch):  # a process may get no pair of the last batch
             return
         for names in self.model.subsets:
             whole = torch.stack([batch.present[name] for name in names]).all(0)
@@ -251,7 +251,7 @@ class DistillationModule(LightningModule):
         self.log_dict({k: v for k, v in row.items() if k not in ("epoch", "step")}, sync_dist=False)
 
     def _check_finite(self, loss: float) -> None:
-        """Stop all processes if the last steps spoiled a model: the loss of a step is that of the weights before it."""
+        """Stop all processes if weights or validation loss are not finite; a step's loss precedes its update."""
         tensors = [
             value
             for model in (self.objective.model, self.model)
@@ -263,7 +263,7 @@ class DistillationModule(LightningModule):
             raise _diverged(self.global_step, f"weights or the validation loss ({loss:.3g}) are not finite")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the history, the sums of the epoch so far, and what the schedule has decided."""
+        """Save the history, the sums of the epoch so far, and the state of the schedule."""
         sums = self._settled_sums()
         checkpoint["cmkd"] = {"history": self.history, "sums": sums, "schedule": asdict(self.schedule)}
 
@@ -271,13 +271,13 @@ class DistillationModule(LightningModule):
         """Restore the history, the sums and the schedule."""
         kept = checkpoint["cmkd"]
         self.history = kept["history"]
-        self._sums = kept["sums"] if rank() == 0 else dict.fromkeys(kept["sums"], 0.0)  # they are of all processes
+        self._sums = kept["sums"] if rank() == 0 else dict.fromkeys(kept["sums"], 0.0)  # sums over all processes
         for name, value in kept["schedule"].items():
-            setattr(self.schedule, name, value)  # the optimizer's schedule holds on to this object
+            setattr(self.schedule, name, value)  # in place: the optimizer's schedule refers to this object
 
     @property
     def _exact(self) -> torch.device:
-        """The device, or the processor where it has no 64-bit floats."""
+        """The device of the module, or the CPU if the device has no 64-bit floats."""
         return torch.device("cpu") if self.device.type == "mps" else self.device
 
     def _settled_sums(self) -> dict[str, float]:
@@ -290,10 +290,10 @@ class DistillationModule(LightningModule):
         return dict(zip(names, sums.tolist(), strict=True))
 
     def _settle(self) -> None:
-        """Add the pending steps to the sums, and stop all processes if a loss of one is not finite."""
+        """Add the pending steps to the sums, and stop all processes if one of their losses is not finite."""
         steps, self._pending = [{name: float(value) for name, value in each.items()} for each in self._pending], []
         spoiled = [step for step in steps if not math.isfinite(step["loss"])]
-        if steps and anywhere(bool(spoiled), self.device):  # one alone would leave the others waiting for its gradients
+        if steps and anywhere(bool(spoiled), self.device):  # one alone would leave the others waiting for gradients
             shown = {k: v for k, v in spoiled[0].items() if k not in ("loss", "right", "labeled")} if spoiled else {}
             terms = ", ".join(f"{k}={v:.3g}" for k, v in shown.items()) or "in another process"
             raise _diverged(self.global_step, f"the loss is not finite ({terms})")
@@ -312,8 +312,8 @@ def _diverged(step: int, what: str) -> DivergedError:
 def align(optimizer: torch.optim.Optimizer) -> None:
     """Give each tensor of an optimizer's state the memory layout of its parameter.
 
-    A restored state is contiguous where the parameter may be channels-last, and torch's fused kernel pairs both by
-    their place in memory.
+    A restored state is contiguous, although the parameter may be channels-last, and torch's fused kernel pairs both by
+    their position in memory.
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():

@@ -21,28 +21,28 @@ from cmkd.training.compiling import Classify, compiled
 from cmkd.types import UNLABELED, Batch, Output
 
 RESERVED = frozenset({"cross_entropy", "teacher_cross_entropy", "loss", "accuracy", "right", "labeled", "steps"})
-"""What a training counts under these names, which no term of a method may replace."""
+"""Names of values that a training computes itself; no term of a method may use them."""
 
 
 class Objective(nn.Module):
-    """A model with its cross-entropy and, for a student, a method and a teacher, or its outputs in each batch.
+    """The loss of a model: cross-entropy and, for a student, a method's terms from a teacher or its recorded outputs.
 
-    The teacher given is copied and never changed, so students that share one do not depend on each other. A copy that
-    trains along is a submodule; any other is neither saved, nor put in train mode, nor wrapped by DDP. Pairs without a
-    label take part in the method's terms alone; pairs without the teacher's modality in the cross-entropy alone. Each
-    term is a mean over all pairs, those that take no part in it as zero.
+    The given teacher is copied and never changed, so students that share a teacher do not depend on each other. A copy
+    that trains too is a submodule; any other copy is neither saved, nor put in train mode, nor wrapped by DDP. Pairs
+    without a label contribute only to the method's terms; pairs without the teacher's modality contribute only to the
+    cross-entropy. Each term is a mean over all pairs, where pairs that do not contribute count as zero.
 
     Args:
-        model: the model to train; put in train mode, except those parts of it that are frozen.
-        teacher: gives the outputs to distill where a batch does not bring them; None for a model that trains alone.
-        teacher_modality: what the outputs in the batches are of, where there is no teacher.
+        model: model to train; put in train mode, except for its frozen parts.
+        teacher: model whose outputs are distilled if a batch does not hold them; None for a model that trains alone.
+        teacher_modality: modality of the teacher's outputs in the batches, if there is no teacher.
         method: the distillation terms; None for a model that trains alone.
-        label_smoothing: of the cross-entropy.
-        always_paired: whether every batch has both modalities throughout, which saves a check of the masks.
+        label_smoothing: label smoothing of the cross-entropy.
+        always_paired: whether all pairs of every batch have both modalities, which saves a check of the masks.
         modality_dropout: probability of hiding a modality of a pair from a model that reads several.
-        seed: of the modality dropout.
-        places: ``(pack,)`` int64, the number by which the method knows each row of the pack, so that it can keep
-            something of every training pair that it is given and of no other; by default the row itself.
+        seed: random seed of the modality dropout.
+        places: ``(pack,)`` int64, the index that the method receives for each row of the pack, so that it can store
+            something for exactly the training pairs that it is given; by default the row itself.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Objective(nn.Module):
             teacher.requires_grad_(False).eval()
         self.teacher_modality = teacher_modality if teacher is None else teacher.modality.name
         self._teacher = [teacher]  # a list, so that torch does not register it
-        self._places = [places]  # nor this, which DDP would send to all processes in each step
+        self._places = [places]  # likewise: DDP would send it to all processes in each step
         self._compiled: dict[nn.Module, Classify] = {}
 
     @property
@@ -79,14 +79,14 @@ class Objective(nn.Module):
         return self._teacher[0]
 
     def move(self, device: torch.device) -> None:
-        """Move what is not registered to `device`."""
+        """Move the teacher and the tensors that are not registered to `device`."""
         if self.teacher is not None:
             self.teacher.to(device)
         self._places = [None if places is None else places.to(device) for places in self._places]
 
     def compile_models(self) -> None:
-        """Run model and teacher compiled from now on, in this process alone: compiled code cannot be copied."""
-        torch.compiler.reset()  # of earlier trainings: torch gives up on code that it has compiled for eight models
+        """Run model and teacher compiled from now on, only in this process: compiled code cannot be copied."""
+        torch.compiler.reset()  # forget earlier trainings: torch gives up on code compiled for eight models
         self._compiled = {model: compiled(model) for model in (self.model, self.teacher) if model is not None}
 
     def _classify(
@@ -102,8 +102,8 @@ class Objective(nn.Module):
         """Return the model's output and the terms by name; their sum is the loss.
 
         Args:
-            batch: the pairs.
-            strong: a strongly augmented view of them, for a method that asks for one.
+            batch: pairs of the step.
+            strong: a strongly augmented view of the same pairs, for a method with `Method.strong_view`.
         """
         present = batch.present
         if self.modality_dropout:
@@ -133,7 +133,7 @@ class Objective(nn.Module):
         return output, terms | self._distill(output, teacher_output, batch)
 
     def _along(self, teacher: Model, inputs: Mapping[str, Tensor], batch: Batch) -> Output:
-        """Return the output of a teacher that trains along; it is run on the pairs that have its modality alone."""
+        """Return the output of a teacher that trains too, run only on the pairs that have its modality."""
 
         def run(rows: Tensor | slice) -> Output:
             present = {name: batch.present[name][rows] for name in inputs}
@@ -176,7 +176,7 @@ class Objective(nn.Module):
         return terms
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over all pairs, those without a label as zero, so that a pair weighs as in other terms."""
+        """Return the mean over all pairs; unlabeled pairs count as zero, so a pair weighs as in other terms."""
         total = F.cross_entropy(
             logits.float(), target, ignore_index=UNLABELED, reduction="sum", label_smoothing=self.label_smoothing
         )
@@ -184,10 +184,10 @@ class Objective(nn.Module):
 
 
 def train_mode(model: Model) -> Model:
-    """Put a model in train mode and return it; its frozen parts stay in eval mode, with the statistics they have.
+    """Put a model in train mode and return it; its frozen parts stay in eval mode and keep their statistics.
 
-    Lightning leaves modes as it finds them, and a loaded model is in eval mode. A layer without parameters goes
-    with the modules that hold it; whether these are frozen is told without the classifier, which an own module holds.
+    Lightning does not change modes, and a loaded model is in eval mode. A layer without parameters follows the modules
+    that hold it. Whether these are frozen is decided without the classifier, which a wrapped module holds too.
     """
     model.train()
     classifiers = [part.classifier for part in model.modules() if isinstance(part, Model)]

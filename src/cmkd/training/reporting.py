@@ -1,4 +1,4 @@
-"""Where a training is, for whoever shows its progress: in this process or in the one that started it."""
+"""Progress reports of a training, for a display in this process or in the one that started it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cmkd.training.job import TrainingJob
 from cmkd.training.module import DistillationModule
 
 SECONDS = 0.5
-"""Shortest time between two reports within an epoch."""
+"""Shortest time in seconds between two reports within an epoch."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Where one training is.
+    """Progress of one training.
 
     Args:
-        title: of the training.
-        fraction: part of it that is done; it may end earlier.
-        state: the same in words.
-        accuracy: on the validation pairs after the last of the epochs done, if there is one.
-        milestone: whether it is one of about ten that deserve a line where no terminal shows them all.
+        title: title of the training.
+        fraction: fraction of the largest number of steps that is done; a training may end earlier.
+        state: progress in words.
+        accuracy: accuracy on the validation pairs after the last finished epoch; None before the first one.
+        milestone: whether this is one of about ten reports that are printed if there is no terminal.
     """
 
     title: str
@@ -39,29 +39,29 @@ Tell = Callable[[Report], None]
 
 
 class ReportCallback(Checkpoint):
-    """Tell where the training is: at its start, after each epoch, and about twice a second.
+    """Report the progress of a training: at its start, after each epoch, and about twice a second.
 
     As a `Checkpoint` it runs after the module's own hooks, which complete the history.
 
     Args:
-        job: the training.
-        tell: is told, in the first of the processes that train together.
+        job: training to report.
+        tell: function that receives the reports, in the first of the processes that train together.
     """
 
     def __init__(self, job: TrainingJob, tell: Tell) -> None:
         self.job, self.tell, self._told = job, tell, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell where it starts, which is not at zero where a training resumes."""
+        """Report the start, which is not at zero if a training resumes."""
         self._report(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """Tell if it is time."""
+        """Report the progress if a report is due."""
         if time.monotonic() - self._told >= SECONDS:
             self._report(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the accuracy."""
+        """Report the accuracy."""
         self._report(trainer, pl_module, epoch_ended=True)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, *, epoch_ended: bool = False) -> None:

@@ -7,31 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PRESETS = {"quick": 3_000, "full": 16_000}
-"""Preset -> the largest number of steps."""
+"""Preset -> largest number of steps."""
 BATCHES = (128, 64, 32)
-"""Batch sizes to choose from, the usual first. Small ones make more steps of the same passes, which is what training on
-few pairs lacks; the smallest still leaves the correlations and similarities that methods estimate from a batch."""
+"""Batch sizes to choose from, the usual one first. Smaller batches give more steps per pass, which training on few
+pairs lacks; the smallest is still large enough for the correlations and similarities that methods estimate."""
 EPOCH_STEPS = 500
-"""Largest number of steps in an epoch: validation is then measured often enough, however large the data set."""
+"""Largest number of steps in an epoch, so that validation is measured often enough, however large the data set is."""
 TOLERANCE = 0.0035
-"""Rise of the validation accuracy, between a third of a training and the next, that counts as still rising."""
+"""Rise of the mean validation accuracy, from one third of a training to the next, above which it is still rising."""
 FIRST_ASKED = 4000
-"""Steps after which validation is asked whether it rises, or a quarter of the limit where that is less; then again at
-each doubling. Were it asked after every epoch, noise alone would end some trainings early, and the students of a
-comparison would differ in length by chance."""
+"""Number of steps after which validation is first tested for a plateau, or a quarter of the limit if that is less; the
+test is repeated at each doubling. If it were done after every epoch, noise alone would end some trainings early, and
+the students of a comparison would differ in length by chance."""
 COOLDOWN = 0.25
-"""Steps of the cooldown, as a fraction of the steps before it."""
+"""Number of steps of the cooldown, as a fraction of the steps before it."""
 
 
 def still_rising(accuracies: Sequence[float], tolerance: float = TOLERANCE) -> bool:
     """Return whether validation is still rising: the mean of the last third exceeds that of the third before.
 
-    The means are over many epochs, so that the noise of a single one decides nothing. Where accuracy grows with the
+    The means are over many epochs, so that the noise of a single epoch decides nothing. If accuracy grows with the
     logarithm of the steps and `TOLERANCE` is not exceeded, four times the steps give less than 1 point more.
 
     Args:
         accuracies: validation accuracy after each epoch, at a constant learning rate.
-        tolerance: the difference that counts.
+        tolerance: difference of the means above which validation is still rising.
 
     Example:
         >>> still_rising([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), still_rising([0.1, 0.5, 0.6, 0.6, 0.6, 0.6])
@@ -46,15 +46,15 @@ def still_rising(accuracies: Sequence[float], tolerance: float = TOLERANCE) -> b
 
 @dataclass
 class PlateauSchedule:
-    """The factor of the learning rate at each step, and when to stop.
+    """Factor of the learning rate at each step, and the step at which to stop.
 
     Args:
         limit: largest number of steps.
         warmup: steps of the warm-up.
-        epoch: steps of an epoch; a training ends with one.
-        cooldown_start: first step of the cooldown, once it is decided.
-        leveled: whether validation has leveled off, as of the last epoch before the cooldown. If not, the limit decided
-            the cooldown.
+        epoch: steps per epoch; a training ends at the end of an epoch.
+        cooldown_start: first step of the cooldown; None until it is decided.
+        leveled: whether validation had leveled off at the last epoch before the cooldown. If not, the step limit
+            decided the cooldown.
 
     Example:
         >>> schedule = PlateauSchedule(2000, warmup=10, epoch=250)
@@ -74,7 +74,7 @@ class PlateauSchedule:
 
     @property
     def latest(self) -> int:
-        """The step at which the cooldown starts at the latest."""
+        """Latest step at which the cooldown starts."""
         return math.floor(self.limit / (1 + COOLDOWN))
 
     @property
@@ -92,10 +92,10 @@ class PlateauSchedule:
         return rising * max(0.0, min(1.0, falling))
 
     def observe(self, step: int, accuracies: Sequence[float], *, early_stop: bool = True) -> None:
-        """Note, at the end of an epoch, whether validation has leveled off, and start the cooldown if it is asked then.
+        """Record at the end of an epoch whether validation has leveled off, and start the cooldown if a test is due.
 
         Args:
-            step: steps that are done.
+            step: number of steps done.
             accuracies: validation accuracy after each epoch so far.
             early_stop: whether the cooldown may start before the latest step for it.
         """
@@ -112,17 +112,17 @@ class PlateauSchedule:
 def training_length(
     pairs: int, preset: str = "quick", *, epochs: int | None = None, batch_size: int | None = None
 ) -> tuple[int, int]:
-    """Return the largest number of epochs and the batch size of a training; what is given is kept.
+    """Return the largest number of epochs and the batch size of a training; values that are given are kept.
 
-    An epoch is a pass over the pairs, or `EPOCH_STEPS` steps where a pass is longer. The batch is a function of the
-    number of pairs alone: not of the epochs asked for, nor of the number of devices, so that a shorter run is the same
-    training cut short, and more devices give what one gives.
+    An epoch is a pass over the pairs, or `EPOCH_STEPS` steps if a pass is longer. The batch size depends only on the
+    number of pairs, not on the number of epochs or of devices. A shorter run is therefore the same training cut short,
+    and several devices give the same result as one.
 
     Args:
-        pairs: that the students train on.
+        pairs: number of pairs that the students train on.
         preset: one of `PRESETS`.
         epochs: largest number of epochs, if chosen.
-        batch_size: pairs a step, if chosen.
+        batch_size: pairs per step, if chosen.
 
     Example:
         >>> training_length(50_000), training_length(2000), training_length(200)
@@ -136,5 +136,5 @@ def training_length(
 
 
 def epoch_steps(pairs: int, batch_size: int) -> int:
-    """Return the steps of an epoch: those of a pass over the pairs, and at most `EPOCH_STEPS`."""
+    """Return the number of steps per epoch: a pass over the pairs, but at most `EPOCH_STEPS`."""
     return min(EPOCH_STEPS, max(1, pairs // batch_size))

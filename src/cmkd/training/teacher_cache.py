@@ -1,8 +1,9 @@
 """A teacher's outputs on the training pairs: computed once, memory-mapped, and shared by students, seeds and runs.
 
-An entry of the cache is a folder that belongs to one teacher, one set of pairs and one augmentation, all by content:
+An entry of the cache is a folder that belongs to one teacher, one set of pairs and one augmentation, all identified by
+their content:
 
-- ``entry.json``: what it belongs to, and the shape of each array;
+- ``entry.json``: what the entry belongs to, and the shape of each array;
 - ``rows.bin``: positions of the pairs in the pack, ascending;
 - ``logits.bin``, ``embedding.bin``, ``map-<stage>.bin``: float32 arrays ``(views, pairs, ...)``;
 - ``done.json``: how many samples are filled, and the maps in channels-last order; a fill that was killed resumes there.
@@ -36,29 +37,29 @@ from cmkd.types import Output
 
 FORMAT = 2
 CHUNK = 256
-"""Samples that are computed and written at a time."""
+"""Number of samples that are computed and written at a time."""
 SECONDS = 2.0
-"""Time after which the samples so far count as filled; a killed fill loses at most these."""
+"""Seconds after which the samples so far count as filled; a killed fill loses at most the samples of this time."""
 MapSizes = Mapping[int, tuple[int, int] | None]
 """Stage of a feature map -> height and width to average-pool it to; None keeps its size."""
 Compute = Callable[[NDArray[np.int64], int], Output]
-"""From positions in the pack and a view to the teacher's output, with the maps that are to be kept, in order."""
+"""Function of positions in the pack and a view; returns the teacher's output, with the maps to keep, in order."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an entry holds, before it is filled.
+    """Contents of an entry, before it is filled.
 
     Args:
-        key: everything that the values depend on, ready for JSON, apart from the maps.
+        key: everything that the values depend on except the maps, JSON-serializable.
         modality: name of the teacher's modality.
         rows: positions of the pairs in the pack, ``(n,)`` int64, ascending.
         classes: width of the logits.
         dim: width of the embedding.
         stages: number of the teacher's feature maps.
-        maps: shape of each map that is kept, by stage.
-        views: number of records of a pair.
-        averaged: number of views that each record is averaged over.
+        maps: stage -> shape of each map that is kept.
+        views: number of records per pair.
+        averaged: number of views over which each record is averaged.
     """
 
     key: Mapping[str, Any]
@@ -73,43 +74,43 @@ class Contents:
 
     @property
     def arrays(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each array."""
+        """Name -> shape of each array."""
         first = (self.views, len(self.rows))
         shapes = {"logits": (*first, self.classes), "embedding": (*first, self.dim)}
         return shapes | {f"map-{stage}": (*first, *shape) for stage, shape in self.maps.items()}
 
     @property
     def samples(self) -> int:
-        """Number of records."""
+        """Number of records of the entry."""
         return self.views * len(self.rows)
 
     @property
     def bytes(self) -> int:
-        """Size on disk."""
+        """Size of the arrays on disk, in bytes."""
         return sum(4 * math.prod(shape) for shape in self.arrays.values())
 
     @property
     def base(self) -> str:
-        """Digest of the key: entries that differ in their maps share it."""
+        """Digest of the key; entries that differ only in their maps share it."""
         key = {**self.key, "format": FORMAT, "views": self.views, "averaged": self.averaged}
         text = json.dumps(key, sort_keys=True)
         return checksum([text.encode(), self.rows.tobytes()])[:20]
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
+        """Name of the entry's folder."""
         return f"{self.base}-{checksum([json.dumps(self.arrays).encode()])[:8]}"
 
 
 @dataclass(frozen=True)
 class TeacherCache:
-    """A folder of entries, bounded in size; the least recently used go first.
+    """A folder of entries with a limited size; the least recently used entries are removed first.
 
-    Two processes that want one entry at the same time are safe: one fills it while the other waits.
+    Two processes can request the same entry at the same time: one fills it while the other waits.
 
     Args:
-        folder: of the entries.
-        limit: bytes of all entries together.
+        folder: folder that holds the entries.
+        limit: largest size of all entries together, in bytes.
     """
 
     folder: Path
@@ -119,12 +120,12 @@ class TeacherCache:
         """Return the records, computed now or before; None if the limit leaves no room for them.
 
         Args:
-            contents: what is wanted; an entry that holds more maps serves too.
-            compute: the teacher.
-            progress: called with the number of samples that are done and that of all.
+            contents: contents of the wanted entry; an entry that holds more maps serves too.
+            compute: function that computes the teacher's outputs.
+            progress: function that receives the number of samples done and their total number.
 
         Raises:
-            CmkdError: the disk is full, or cannot be written.
+            CmkdError: if the disk is full or cannot be written.
         """
         stages = tuple(sorted(contents.maps))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,7 @@ class TeacherCache:
         return None
 
     def _filled(self, folder: Path, contents: Contents, compute: Compute, progress: Progress | None) -> bool:
-        """Fill what is missing of an entry; return False where there is no room for it."""
+        """Fill the missing part of an entry; return False if there is no room for it."""
         state = _state(folder, contents)
         try:
             if state["samples"] < contents.samples:
@@ -159,7 +160,7 @@ class TeacherCache:
         return True
 
     def _begin(self, folder: Path, contents: Contents, state: dict[str, Any]) -> bool:
-        """Make room for an entry and describe it; return False where there is no room."""
+        """Make room for an entry and describe it; return False if there is no room."""
         with locked(self.folder / ".room", wait=True):
             if not self._make_room(contents, folder):
                 return False
@@ -197,7 +198,7 @@ def _used(folder: Path) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of an entry, those that are still to be filled included."""
+    """Return the size of an entry in bytes, including what is still to be filled."""
     try:
         return sum(4 * math.prod(shape) for shape in read_entry(folder).arrays.values())
     except CmkdError:
@@ -205,7 +206,7 @@ def _size(folder: Path) -> int:
 
 
 def _state(folder: Path, contents: Contents) -> dict[str, Any]:
-    """Return what an entry holds of the contents; no samples where it lacks an array or a file is damaged."""
+    """Return how much of the contents an entry holds; no samples if it lacks an array or a file is damaged."""
     try:
         entry, done = read_entry(folder), read_done(folder)
         sizes = {name: 4 * done.samples * math.prod(shape[2:]) for name, shape in contents.arrays.items()}
@@ -224,7 +225,7 @@ def _state(folder: Path, contents: Contents) -> dict[str, Any]:
 
 
 def _fill(folder: Path, contents: Contents, state: dict[str, Any], compute: Compute, progress: Progress | None) -> None:
-    """Compute what is missing. Arrays are written, not mapped: a full disk is then an error and no crash."""
+    """Compute what is missing. Arrays are written, not mapped, so that a full disk is an error and not a crash."""
     total, done, last = contents.samples, state["samples"], state.get("channels_last")
     with ExitStack() as opened:
         files = {}
@@ -258,7 +259,7 @@ def _fill(folder: Path, contents: Contents, state: dict[str, Any], compute: Comp
 
 
 def _is_channels_last(value: Tensor) -> bool:
-    """Return whether the strides are those of channels-last, also where a side is 1 and other orders look alike."""
+    """Return whether a tensor has the strides of channels-last, even if a side is 1 and other orders look alike."""
     if value.dim() != 4:
         return False
     return value.stride() == torch.empty(value.shape, device="meta", memory_format=torch.channels_last).stride()
@@ -267,8 +268,8 @@ def _is_channels_last(value: Tensor) -> bool:
 def _averaged(compute: Compute, rows: NDArray[np.int64], view: int, count: int) -> Output:
     """Return the output on one view, or averaged over the first `count`.
 
-    Averaged are class probabilities, embeddings and maps; the logits returned have these probabilities, and the mean
-    of the views' log-partition as theirs, so that the average of equal outputs is that output.
+    Class probabilities, embeddings and maps are averaged. The logits returned have these probabilities, and their
+    log-partition is the mean over the views, so that the average of equal outputs is that output.
     """
     if count == 1:
         return compute(rows, view)

@@ -1,4 +1,4 @@
-"""Where the records of the cache come from: a model that is run on augmented views, or a file of outputs."""
+"""Sources of the cached records: a model that is run on augmented views, or a file of outputs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from cmkd.training.teacher_cache import Compute, Contents, MapSizes
 from cmkd.types import Output, Spec
 
 ARRAYS = ("logits", "embedding")
-"""Arrays of a file of outputs."""
+"""Names of the arrays in a file of outputs."""
 PROBES = 8
-"""Random inputs whose outputs tell one model from another."""
+"""Number of random inputs whose outputs distinguish one model from another."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Views:
     """The augmented views of each training pair that a teacher sees.
 
     Args:
-        number: of views.
-        averaged: keep one record of a pair, the average over its views, instead of one for each view.
-        seed: of the augmentation.
-        augmentation: resolved.
+        number: number of views.
+        averaged: keep one record per pair, the average over its views, instead of one record per view.
+        seed: random seed of the augmentation.
+        augmentation: resolved augmentation.
     """
 
     number: int
@@ -57,14 +57,14 @@ class Views:
 def of_model(
     teacher: Model, pack: Pack, views: Views, maps: MapSizes, *, device: torch.device | str = "cpu"
 ) -> tuple[Contents, Compute]:
-    """Describe the records of a model on the training pairs that have its first modality, and compute them.
+    """Return the description of a model's records on training pairs with its first modality, and how to compute them.
 
     Args:
-        teacher: the model; put in eval mode on `device`.
-        pack: the pairs.
-        views: what the teacher sees.
-        maps: the feature maps to keep, by stage from 0, and the size to pool them to.
-        device: of the forward passes.
+        teacher: model to run; put in eval mode on `device`.
+        pack: pack that holds the pairs.
+        views: augmented views that the teacher sees.
+        maps: feature maps to keep: stage (from 0) -> size to pool the map to.
+        device: device of the forward passes.
     """
     names = teacher.subsets[0]
     sizes = {stage: (shape[0], *(size or shape[1:])) for stage, (shape, size) in _stages(teacher.spec, maps).items()}
@@ -107,16 +107,16 @@ def of_model(
 
 
 def model_key(model: Model, names: Sequence[str]) -> list[Any]:
-    """Return what a model computes from some of its modalities: weights alone do not tell a function.
+    """Return a key of the function that a model computes from some of its modalities; weights alone do not define it.
 
-    Its code is part of that, as far as it is in the files of its modules. What else it depends on, such as a plain
-    attribute, shows in its output on a few random inputs.
+    The key covers the code, as far as it is in the files of its modules. Anything else that the function depends on,
+    such as a plain attribute, shows in the output on a few random inputs.
     """
     weights = checksum(map(raw_bytes, model.state_dict().values()))
     seen = [asdict(modality) for modality in model.modalities if modality.name in names]
     files = set[str]()
     for kind in {type(module) for module in model.modules()}:
-        with suppress(TypeError, OSError):  # a class of a notebook
+        with suppress(TypeError, OSError):  # a class defined in a notebook
             files.add(inspect.getfile(kind))
     code = checksum(Path(file).read_bytes() for file in sorted(files) if Path(file).is_file())
     return [weights, repr(model), code, model.preprocess.size, *seen, _told(model, names)]
@@ -152,18 +152,18 @@ def _stages(spec: Spec, maps: MapSizes) -> dict[int, tuple[tuple[int, int, int],
 
 @dataclass(frozen=True)
 class OutputsFile:
-    """Outputs of a teacher that is not run here: one that nobody may share, or that is too large.
+    """Outputs of a teacher that is not run here, because it may not be shared or is too large.
 
-    A ``.npz`` file holds the arrays ``ids`` (text, those of the pairs), ``logits`` ``(pairs, classes)`` in the order of
-    the data's classes and, if there is one, ``embedding`` ``(pairs, dim)``. A ``.safetensors`` file holds ``logits``
-    and ``embedding``, and the ids as a JSON list in its metadata, under ``ids``. Pairs that are missing take part in
-    the cross-entropy alone.
+    A ``.npz`` file holds the arrays ``ids`` (text, the ids of the pairs), ``logits`` ``(pairs, classes)`` in the order
+    of the data's classes and, if there is one, ``embedding`` ``(pairs, dim)``. A ``.safetensors`` file holds ``logits``
+    and ``embedding``, and the ids as a JSON list in its metadata, under ``ids``. Pairs that the file lacks contribute
+    only to the cross-entropy.
 
     Args:
-        path: of the file.
-        rows: positions of its pairs in the pack, ascending.
+        path: the file.
+        rows: positions of the file's pairs in the pack, ascending.
         logits: ``(pairs, classes)`` float32.
-        embedding: ``(pairs, dim)`` float32; of width 0 where the file has none.
+        embedding: ``(pairs, dim)`` float32; of width 0 if the file has none.
     """
 
     path: Path
@@ -176,7 +176,7 @@ class OutputsFile:
         """Read a file and find its pairs.
 
         Raises:
-            CmkdError: the file is missing or damaged, lacks an array, or does not fit the data.
+            CmkdError: if the file is missing or damaged, lacks an array, or does not fit the data.
         """
         ids, arrays = _read(path)
         for name, array in arrays.items():
@@ -209,12 +209,12 @@ class OutputsFile:
         return Spec(self.logits.shape[1], self.embedding.shape[1], class_names=pack.classes)
 
     def at(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Return the logits of pairs; None if one is missing."""
+        """Return the logits of the given pairs; None if one of them is missing."""
         place = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
         return self.logits[place] if (self.rows[place] == rows).all() else None
 
     def records(self, pack: Pack, modality: str) -> tuple[Contents, Compute]:
-        """Describe the records of the training pairs, and look them up."""
+        """Return the description of the records of the training pairs, and the function to look them up."""
         contents = Contents(
             key={"file": checksum(self.path), "pack": [pack.card.version, dict(pack.card.sha256)]},
             modality=modality,
@@ -241,7 +241,7 @@ def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
         raise CmkdError(f"'{path}' has an unsupported file type; supported: {', '.join(readers)}")
     try:
         held, ids, arrays = readers[path.suffix](path)
-    except Exception as error:  # zipfile, numpy and safetensors raise whatever they like on damaged bytes
+    except Exception as error:  # zipfile, numpy and safetensors raise arbitrary errors on damaged bytes
         reason = " ".join(str(error).split())
         damaged = f"'{path}' is not a readable file of outputs ({reason}); see cmkd.training.teacher_outputs"
         raise (not_let(f"'{path}'", error) or CmkdError(damaged)) from error
@@ -251,12 +251,12 @@ def _read(path: Path) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
             raise CmkdError(f"'{path}': {name} is of type {array.dtype}; save it as float32")
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which `read` refuses
         return [str(name) for name in ids], {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def _read_npz(path: Path) -> tuple[list[str], Sequence[object], dict[str, NDArray[Any]]]:
-    # np.load would take other files too, and leave a damaged one open
+    # np.load would accept other file types too, and leave a damaged file open
     with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as file:
         held = list(file.files)
         arrays = {name: file[name] for name in (*ARRAYS, "ids") if name in held}

@@ -1,4 +1,4 @@
-"""The data card with the header that the hub reads: ``README.md``."""
+"""The ``README.md`` of a data set on the hub: the data card with the header that the hub reads."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 
 def readme(pack: Pack, files: Mapping[str, list[str]] | None = None) -> str:
-    """Return ``README.md``: the header that the hub reads, then the data card.
+    """Return the text of ``README.md``: the header that the hub reads, then the data card.
 
     Args:
         pack: the pack.
-        files: split -> Parquet files of an export; None for a pushed pack, which has none.
+        files: split -> Parquet files of an export; None for a pushed pack, which has no Parquet files.
     """
     card = pack.card
     paths = [{"split": split, "path": f"data/{split}-*"} for split in SPLITS if split in (files or {})]
@@ -54,7 +54,7 @@ def readme(pack: Pack, files: Mapping[str, list[str]] | None = None) -> str:
 
 
 def _license(text: str) -> dict[str, str]:
-    """Return the hub's identifier if the text is one, else ``other`` with the text."""
+    """Return the hub's identifier of a license; ``other`` with the text if unlisted, ``unknown`` if empty."""
     plain = re.sub(r"[\s_]+", "-", text.strip().lower())
     found = next((name for name in _LICENSES if plain in (name, name.removesuffix("-1.0"))), None)
     if found:

@@ -28,7 +28,7 @@ def is_picture(modality: Modality) -> bool:
 
 
 def feature(modality: Modality) -> dict[str, Any]:
-    """Return the column's feature, as the hub's library stores it in the schema."""
+    """Return the feature of the modality's column, as the hub's library stores it in the schema."""
     if is_picture(modality):
         return {"_type": "Image"}
     if len(modality.shape) == 1:
@@ -38,7 +38,7 @@ def feature(modality: Modality) -> dict[str, Any]:
 
 
 def arrow_type(modality: Modality) -> pa.DataType:
-    """Return the column's type in the file."""
+    """Return the Arrow type of the modality's column."""
     if is_picture(modality):
         return PICTURE
     kind = pa.from_numpy_dtype(np.dtype(modality.dtype))
@@ -48,14 +48,14 @@ def arrow_type(modality: Modality) -> pa.DataType:
 
 
 def to_arrow(modality: Modality, values: NDArray[Any], present: NDArray[np.bool_], ids: list[str]) -> pa.Array:
-    """Return a chunk ``(pairs, *shape)`` of a column, null where absent; `ids` name the pictures."""
+    """Return an Arrow column of a chunk ``(pairs, *shape)``, null where absent; pictures are named by `ids`."""
     if is_picture(modality):
         cells = [
             {"bytes": _png(value), "path": f"{name}.png"} if here else None
             for value, here, name in zip(values, present, ids, strict=True)
         ]
         return pa.array(cells, type=PICTURE)
-    kept = values[present]  # pyarrow below 25 writes no null that holds values
+    kept = values[present]  # pyarrow below 25 cannot write nulls that hold values
     column = pa.array(kept.reshape(-1))
     for axis in range(len(modality.shape), 1, -1):
         count = int(np.prod(kept.shape[:axis]))
@@ -68,7 +68,7 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     """Return one cell as the modality's array.
 
     Raises:
-        CmkdError: it does not have the modality's shape, or is a picture of another dtype.
+        CmkdError: the cell does not have the modality's shape, or is a picture of another dtype.
     """
     shown = pa.types.is_struct(cell.type)
     array = picture((cell.as_py() or {}).get("bytes"), where) if shown else _flat(cell)
@@ -82,14 +82,14 @@ def from_arrow(modality: Modality, cell: pa.Scalar, where: str) -> NDArray[Any]:
     return array.reshape(modality.shape).astype(modality.dtype, copy=False)
 
 
-_PICTURES = ("WEBP", "GIF", "BMP")  # of 8 bits, as the hub has them; pillow knows others that start another program
+_PICTURES = ("WEBP", "GIF", "BMP")  # 8-bit formats found on the hub; other formats of pillow may start another program
 
 
 def picture(content: bytes | None, where: str) -> NDArray[Any]:
-    """Decode a picture to ``(channels, height, width)``; PNG, JPEG and TIFF as those of a manifest, NaN where invalid.
+    """Decode a picture to ``(channels, height, width)``; read PNG, JPEG and TIFF as in a manifest, NaN where invalid.
 
     Raises:
-        CmkdError: there are no bytes, they are not a picture, or integers of it are invalid.
+        CmkdError: there are no bytes, they are not a picture, or an integer picture has invalid values.
     """
     from PIL import Image
 
@@ -103,7 +103,7 @@ def picture(content: bytes | None, where: str) -> NDArray[Any]:
         return np.ma.filled(array, np.nan)
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=_PICTURES) as image:
-            warnings.simplefilter("ignore")  # pillow's own limit; ours follows
+            warnings.simplefilter("ignore")  # pillow warns about its own size limit; ours is checked next
             bands, height, width = len(image.getbands()), image.height, image.width
             check_size(Content(where, "", content), (bands, height, width), 1, pixels=height * width)
             if getattr(image, "n_frames", 1) > 1:

@@ -1,4 +1,4 @@
-"""Packs from a data set of the hub that was downloaded to a folder."""
+"""Import of packs from a data set of the hub that was downloaded to a folder."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from cmkd.progress import Progress, adding, silent
 from cmkd.types import UNLABELED, Modality
 
 AGAIN = "export the pack again, or remove the file"
-"""What to do about a damaged description."""
+"""Advice in messages about a damaged description."""
 _Row = dict[str, pa.Scalar]
 _ABSENT = pa.scalar(None)
 
 
 @dataclass(frozen=True)
 class _Format:
-    """Schema of the format of a description."""
+    """Schema of the format number in a description."""
 
     format: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Described:
-    """Schema of what a description says beside a `CardInfo`."""
+    """Schema of the entries of a description that are not in `CardInfo`."""
 
     classes: tuple[str, ...]
     split: Mapping[str, Any]
@@ -59,15 +59,16 @@ def import_folder(folder: Path | str, out: Path | str, *, progress: Progress = s
     A folder written by `export_pack` gives the same pack, byte for byte, except for its history. In any other data set,
     columns of embedded pictures (all of one size and type) become modalities, ``label`` must be a class label, and
     ``id`` and ``group`` are optional; a file's name begins with its split, and a split without files is drawn from
-    train. The first train file tells the columns; pairs of a file without the label or a modality lack it.
+    train. The first train file determines the columns; if another file has no label column or lacks the column of a
+    modality, its pairs have no label or lack the modality.
 
     Args:
-        folder: with ``*.parquet`` in it or in its folder ``data``.
+        folder: folder with ``*.parquet`` files, either in it or in its subfolder ``data``.
         out: folder of the pack to make; it appears whole or not at all.
-        progress: called as pairs are read.
+        progress: callback, called as pairs are read.
 
     Raises:
-        CmkdError: something is missing or does not fit, such as a group in two splits.
+        CmkdError: data are missing or inconsistent, such as a group in two splits.
     """
     home, destination = Path(folder), Path(out)
     refuse_existing(destination)
@@ -115,7 +116,7 @@ def _group(row: _Row) -> str:
 
 
 def _files(home: Path) -> dict[str, list[Path]]:
-    """Return split -> sorted files."""
+    """Return the sorted Parquet files of each split."""
     found: dict[str, list[Path]] = {}
     parts = dict[tuple[str, int], set[int]]()
     for path in sorted([*home.glob("*.parquet"), *home.glob("data/*.parquet")]):
@@ -177,14 +178,14 @@ def _is_picture(kind: pa.DataType) -> bool:
 
 
 def _is_nested(kind: pa.DataType) -> bool:
-    """Whether a column may hold samples of a sensor, as `Array2D` and sequences do."""
+    """Whether a column may hold samples of a sensor, like `Array2D` and sequences."""
     return bool(pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def _check_columns(path: Path, said: _Described, described: bool) -> int:
-    """Return a file's number of rows, and raise unless its columns are those of the description.
+    """Return a file's number of rows, and raise `CmkdError` unless its columns match the description.
 
-    Without one, its label and pictures may be absent.
+    If cmkd did not export the data set, the label and the pictures may be absent.
     """
     with _open(path) as file:
         schema, count = file.schema_arrow, file.metadata.num_rows
@@ -234,9 +235,9 @@ def _rows(
     """Yield the rows of a split with their rank: the position in an exported pack, else the split and the row in it.
 
     Args:
-        paths: of its files.
-        split: the name.
-        described: whether cmkd exported them.
+        paths: files of the split.
+        split: name of the split.
+        described: whether cmkd exported the files.
         only: columns to read; by default all.
     """
     count = 0
@@ -263,7 +264,7 @@ def _position(row: _Row, path: Path) -> int:
 def _batches(file: pq.ParquetFile, path: Path, only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     try:
         for batch in file.iter_batches(batch_size=256, columns=only):
-            batch.validate(full=True)  # such as text that is no UTF-8
+            batch.validate(full=True)  # finds, for example, text that is not UTF-8
             yield batch
     except (OSError, ValueError, pa.ArrowException) as error:
         damaged = CmkdError(f"{path} is damaged ({str(error).splitlines()[0][:100]}): download it again")

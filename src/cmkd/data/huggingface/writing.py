@@ -1,4 +1,4 @@
-"""Export of a pack as Parquet files that the hub and its library read."""
+"""Export of a pack as Parquet files that the hub and its library can read."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from cmkd.io import CHUNK_BYTES, staged, sync_folder, write_json
 from cmkd.progress import Progress, adding, silent
 
 SHARD_BYTES = 400 * 2**20
-"""Bytes of arrays per file, before compression; the hub recommends some hundred megabytes."""
+"""Maximum bytes of arrays per file, before compression; the hub recommends a few hundred megabytes."""
 DESCRIPTION = "cmkd.json"
-"""File with the rest of the card, so that importing gives the same pack."""
+"""Name of the file with the rest of the card, so that importing gives the same pack."""
 
 
 def export_pack(pack: Pack, out: Path | str, *, progress: Progress = silent) -> Path:
     """Write one version of a pack as a data set of the hub: ``data/SPLIT-*.parquet``, ``README.md``, ``cmkd.json``.
 
-    Columns: ``id``, ``label`` (a class label, -1 if unlabeled), ``group``, ``position`` in the pack, further
-    columns of its index, and one per modality: PNG if that is lossless, else nested lists, and null if a pair lacks it.
-    Older versions and the history are not exported. Memory is constant.
+    The columns are ``id``, ``label`` (a class label, -1 if unlabeled), ``group``, ``position`` in the pack, further
+    columns of the pack's index, and one column per modality: PNG if that is lossless, else nested lists, and null if a
+    pair lacks the modality. Older versions and the history are not exported. Memory use does not grow with the pack.
 
     Args:
         pack: the pack.
         out: folder to make; it appears whole or not at all.
-        progress: called as pairs are written.
+        progress: callback, called as pairs are written.
 
     Raises:
         CmkdError: the folder exists or cannot be written.

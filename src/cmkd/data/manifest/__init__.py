@@ -1,4 +1,4 @@
-"""Folders with a manifest or with folders by class: their table, the readers of their files, and packs made of them."""
+"""Folders with a manifest, or with one folder per class: table of pairs, file readers, and conversion to packs."""
 
 from cmkd.data.manifest.build import append, build
 

@@ -18,24 +18,24 @@ from cmkd.errors import CmkdError
 _HEADER_BYTES = 2**16
 _TEXT = re.compile(rb"'[^'\\]*'|\"[^\"\\]*\"")
 _ODD = re.compile(rb"\\|\d[A-KM-Za-z_]")
-"""What Python's parser, which numpy reads the header with, would warn of; a length of Python 2 ends with L."""
+"""Header text for which Python's parser, which numpy calls, emits a warning; the L that Python 2 adds is allowed."""
 _OLD = re.compile(rb"['\"][<>|=]?a\d*['\"]")
-"""A name of texts of which numpy would warn."""
+"""Old name of a string dtype, such as ``'a10'``, for which numpy emits a warning."""
 
 
 def decode_npy(path: File, *, values: bool) -> Decoded:
-    """Read an array; three axes do not tell which are the channels."""
+    """Read an array; if it has three axes, the file does not tell which of them is the channels."""
     shape, dtype, _, _ = _npy_header(path)
     header = FileHeader("vector" if len(shape) == 1 else "image", shape, dtype.name, order="open")
     return header, read_npy(path) if values else None
 
 
 def read_npy(path: File) -> NDArray[Any]:
-    """Return the array of an NPY file; a pickle in it is refused, and so is a header that promises more than there is.
+    """Return the array of an NPY file; refuse a pickle, and a header that states more data than the file has.
 
     Raises:
         CmkdError: the file is truncated, too large, or holds objects.
-        ValueError: it is no NPY file.
+        ValueError: the file is not an NPY file.
     """
     shape, dtype, columns_first, start = _npy_header(path)
     values = np.empty(math.prod(shape), dtype)
@@ -46,7 +46,7 @@ def read_npy(path: File) -> NDArray[Any]:
 
 
 def _npy_header(path: File) -> tuple[tuple[int, ...], np.dtype[Any], bool, int]:
-    """Return shape, dtype, whether the first axis changes fastest, and where the values start."""
+    """Return shape, dtype, whether the first axis changes fastest, and the byte offset of the values."""
     with path.open("rb") as file:
         size = file.seek(0, SEEK_END)
         file.seek(0)

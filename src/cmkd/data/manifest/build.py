@@ -1,4 +1,4 @@
-"""Packs from a folder with a manifest or with folders by class."""
+"""Building of packs from a folder with a manifest, or with one folder per class."""
 
 from __future__ import annotations
 
@@ -48,33 +48,33 @@ def build(
 ) -> Pack:
     """Make a pack from a folder with ``manifest.csv`` or ``manifest.parquet``, or with folders by class.
 
-    Columns of a manifest: ``id``, ``label``, optional ``split`` (train, validation or val, test; the rest follows
-    `cmkd.data.split.assign_splits`) and ``group`` (never in two splits), and one per modality with a path relative to
-    the folder: PNG, JPEG, TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as text in the
-    pack's index. An empty cell is a missing modality. A pair without a label serves distillation alone: it is labeled
-    -1 and in the train split, or in that of its group. Without a manifest, files named ``MODALITY/CLASS/NAME.png`` or
-    ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name (`cmkd.data.manifest.folders`). A ``manifest.yaml``
-    beside it may state how to read a modality (`cmkd.data.manifest.reading`). NaN, and what a GeoTIFF's tag calls
-    nodata, are invalid samples: out of the statistics, counted on the card, and filled where the pack is read for a
-    network. The padding of a series is invalid too, except that of integers without a nodata value, which is zeros.
-    Everything that can be checked from the table and from the headers of the files is checked before anything is
-    written.
+    A manifest has the columns ``id`` and ``label``, optionally ``split`` (train, validation or val, test; others follow
+    `cmkd.data.split.assign_splits`) and ``group`` (never in two splits), and one column per modality with a path
+    relative to the folder: PNG, JPEG, TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as
+    text in the pack's index. An empty cell is a missing modality. A pair without a label is used for distillation only:
+    its label is -1, and its split is train or the split of its group. Without a manifest, files named
+    ``MODALITY/CLASS/NAME.png`` or ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
+    (`cmkd.data.manifest.folders`). A ``manifest.yaml`` in the folder may state how to read a modality
+    (`cmkd.data.manifest.reading`). Samples that are NaN, or that a GeoTIFF's tag marks as nodata, are invalid: they are
+    left out of the statistics, counted on the card, and filled when the pack is read for a network. The padding of a
+    series is invalid too; only integers without a nodata value are padded with zeros that count as valid. Everything
+    that can be checked from the table and from the headers of the files is checked before anything is written.
 
     Args:
-        folder: with the manifest, or the folders by class.
+        folder: folder with the manifest, or with the folders by class.
         out: folder of the pack to make; it appears whole or not at all.
-        seed: of the splits that are not given.
-        readings: modality -> how its files are to be read, such as ``{"radar": Reading(kind="points")}``.
+        seed: random seed of the splits that are not given.
+        readings: modality -> how to read its files, such as ``{"radar": Reading(kind="points")}``.
         co_registered: groups of image modalities that share a pixel grid.
-        rich: the teacher's modality by default.
-        poor: the student's modality by default.
+        rich: default modality of the teacher.
+        poor: default modality of the student.
         exclude: ``faults.json`` of `cmkd data check`; the pairs that it flags are left out, and counted on the card.
-        license: of the data, for the card.
-        workers: threads that read files.
-        progress: called as pairs are written.
+        license: license of the data, for the card.
+        workers: number of threads that read files.
+        progress: callback, called as pairs are written.
 
     Raises:
-        CmkdError: names the wrong file or row, and how to fix it. Nothing half-built remains.
+        CmkdError: a file or row is wrong; the message names it and says how to fix it. Nothing half-built remains.
     """
     destination = Path(out)
     if destination.exists():
@@ -139,24 +139,25 @@ def append(
 ) -> Pack:
     """Add the pairs of a manifest to a pack as its next version.
 
-    The modalities are those of the pack: images are resized to its size, series and points are padded or cut. A
-    ``manifest.yaml`` in the folder is followed as in `build`, for these files alone. A group
-    of the pack keeps its split. Without a split of its own, a new group, or a labeled pair without one, gets a split by
-    a hash of its name and the seed of the first version, in the proportions of its labeled pairs, so that the order of
-    deliveries does not matter; an unlabeled pair without a group is in the train split, as in `build`.
+    The pack's modalities stay the same: images are resized to their size in the pack, series and points are padded or
+    cut. A ``manifest.yaml`` in the folder is followed as in `build`, for the new files only. A group that the pack
+    already has keeps its split. A new group, or a labeled pair without a group, for which the manifest gives no split
+    gets one by a hash of its name and the seed of the pack's first version, in the proportions of the labeled pairs of
+    that version, so that the order of deliveries does not matter. An unlabeled pair without a group is in the train
+    split, as in `build`.
 
     Args:
         pack: folder of the pack.
-        folder: with the manifest, or the folders by class, of the new pairs.
-        new_classes: whether labels that the pack does not know become classes, which follow the old ones.
+        folder: folder of the new pairs, with a manifest or with folders by class.
+        new_classes: whether labels that the pack does not have are refused, or become classes after the old ones.
         exclude: ``faults.json`` of `cmkd data check`; the pairs that it flags are left out.
-        workers: threads that read files.
-        progress: called as pairs are written.
+        workers: number of threads that read files.
+        progress: callback, called as pairs are written.
 
     Raises:
-        CmkdError: as `build`; also if a modality, dtype, number of channels or sampling rate differs, for an unknown
-            label, an id that the pack has, or if the pack has groups and the manifest neither groups nor splits. The
-            pack is then unchanged.
+        CmkdError: for the same reasons as `build`; also if a modality, dtype, number of channels or sampling rate
+            differs, a label is unknown, the pack already has an id, or the pack has groups and the manifest neither
+            groups nor splits. The pack is then unchanged.
     """
     _check_numbers(workers)
     old = Pack.open(pack)
@@ -204,7 +205,7 @@ def _check_new(table: Table, old: Pack) -> None:
 
 
 def _without_empty(table: Table, old: Pack) -> Table:
-    """Return the table with columns that are empty in it, but metadata of the pack, as metadata."""
+    """Return the table with its empty columns turned into metadata if the pack has metadata of that name."""
     empty = {name for name in table.files if name not in old.modalities and name in old.index}
     empty = {name for name in empty if not any(table.files[name])}
     files = {name: paths for name, paths in table.files.items() if name not in empty}
@@ -212,10 +213,10 @@ def _without_empty(table: Table, old: Pack) -> Table:
 
 
 def _agreed(where: Path, modality: Modality, said: Reading) -> Reading:
-    """Return how to read more files of a modality: as it was stated for them, else as for those of the pack.
+    """Return how to read new files of a modality: as stated for them, or else like the files of the pack.
 
     Raises:
-        CmkdError: what is stated does not fit the pack.
+        CmkdError: the stated reading does not fit the pack.
     """
     fix = "convert the files, or make a pack of their own"
     modality.check_stated(where, "in the pack", kind=said.kind, size=said.size, unit=said.unit, fix=fix)
@@ -236,7 +237,7 @@ def _origin(table: Table, folder: Path) -> str:
 
 
 def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], dict[str, Any]]:
-    """Return the split of every new pair, and a record of how it was made."""
+    """Return the split of every new pair, and a record of how the splits were made."""
     seed, labeled = int(first.card.split.get("seed") or 0), first.index[first.index["label"] != UNLABELED]
     drawn_from = labeled if len(labeled) else first.index  # an unlabeled pair is in train whatever the proportions
     shares = {split: float((drawn_from["split"] == split).mean()) for split in SPLITS}
@@ -247,7 +248,7 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
             "it, with an empty cell for a pair of no group, or give each pair a split"
         )
     names = [f"group {group}" if group else f"pair {name}" for group, name in zip(groups, table.ids, strict=True)]
-    # the pack's own groups take precedence over what this delivery says of a group
+    # the pack's own groups take precedence over the splits that the new manifest gives
     known = {group: split for group, split in zip(groups, marked, strict=True) if group and split}
     known |= dict(zip(old.index["group"].tolist(), old.index["split"].tolist(), strict=True))
     drawn = hashed_splits(names, shares, seed)
@@ -261,7 +262,7 @@ def _appended_splits(first: Pack, old: Pack, table: Table) -> tuple[list[str], d
 
 
 def _read(table: Table, read: Callable[[Any], T]) -> Callable[[Any], T]:
-    """Return a function that reads a file, and says of one that cannot be read how all of them are found."""
+    """Return a function that reads a file; if that fails, its error says how to find all unreadable files."""
 
     def reads(path: Any) -> T:  # noqa: ANN401  # a path, or None
         try:
@@ -307,7 +308,7 @@ def _load(modality: Modality, said: Reading, marks: Collection[float], path: Pat
 
 
 def warn_of_empty_classes(labels: Sequence[int], classes: Sequence[str], splits: Sequence[str]) -> None:
-    """Warn of splits that have no pair of some class."""
+    """Warn about splits that have no pair of some class."""
     for split in SPLITS:
         found = {label for label, s in zip(labels, splits, strict=True) if s == split}
         lost = [name for position, name in enumerate(classes) if position not in found]

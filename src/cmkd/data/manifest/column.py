@@ -1,4 +1,4 @@
-"""The modality that all files of a manifest's column agree on, from their headers."""
+"""Inference of a modality from the headers of all files in a manifest's column, which must agree."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from cmkd.types import Modality, renamed
 
 
 class Column(NamedTuple):
-    """What the headers of a column's files say."""
+    """The modality and the nodata tags that the headers of a column's files state."""
 
     modality: Modality
-    tags: frozenset[float]  # nodata values of the files that state one
+    tags: frozenset[float]  # nodata values that files state
 
     def marks(self, stated: Nodata | None, kept: Nodata | None = None) -> frozenset[float]:
-        """Return the values that no file may hold as valid ones: of tags that are not to be followed where they stand.
+        """Return the nodata values in the files' tags that no file may hold as valid values.
 
         Args:
-            stated: what is stated of these files, in place of their tags.
-            kept: what was stated of earlier files of the pack, and is followed where nothing is stated of these.
+            stated: nodata value stated for these files, which replaces their tags.
+            kept: nodata value stated for earlier files of the pack, which applies if none is stated for these files.
         """
         if stated is not None or kept == "none":
             return frozenset()
-        # of integers, one value marks the invalid samples of all files in the pack, which `load_stored` checks
+        # for integers, one value marks invalid samples of all files in the pack, which `load_stored` checks
         floats = np.dtype(self.modality.dtype).kind == "f"
         return self.tags if floats or kept is not None else frozenset()
 
@@ -71,7 +71,7 @@ def read_column(
     shape = first.shape if reading.size is None else fitted_shape(first.kind, first.shape, reading.size)
     marker = _marker(name, first.dtype, next(iter(tags), None), reading.nodata)
     if first.kind == "series" and shortest < shape[0] and np.dtype(first.dtype).kind == "f":
-        marker = "nan"  # of the padding
+        marker = "nan"  # marks the padding
     modality = Modality(
         name,
         first.kind,
@@ -87,7 +87,7 @@ def read_column(
 
 
 def _marker(name: str, dtype: str, found: float | None, stated: float | str | None) -> int | str | None:
-    """Return the value that a pack stores for invalid samples: of the files, or as it was stated."""
+    """Return the value that a pack stores for invalid samples: as stated, or else as found in the files."""
     value = found if stated is None else None if isinstance(stated, str) else stated
     if np.dtype(dtype).kind == "f":
         return None if value is None else "nan"
@@ -100,12 +100,12 @@ def _marker(name: str, dtype: str, found: float | None, stated: float | str | No
 
 
 def may_lack(modality: Modality) -> Modality:
-    """Return a modality whose values may be NaN, as those of files may."""
+    """Return the modality with NaN allowed as an invalid value if its values are floats."""
     return replace(modality, nodata="nan") if np.dtype(modality.dtype).kind == "f" else modality
 
 
 def warn_of_undeclared(pack: Pack, declared: Sequence[Modality]) -> None:
-    """Warn of modalities that hold NaN though they were not declared to have invalid samples."""
+    """Warn about modalities that hold NaN although they were not declared to have invalid samples."""
     for modality in declared:
         samples, pairs = pack.card.invalid.get(modality.name, (0, 0))
         if samples and modality.nodata is None:

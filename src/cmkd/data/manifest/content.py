@@ -1,4 +1,4 @@
-"""A file in memory: what the readers take in place of a path."""
+"""A file in memory, which the readers accept in place of a path."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cmkd.errors import CmkdError
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file that is on no disk, such as the body of a request.
+    """The bytes of a file that is not on disk, such as the body of a request.
 
     Args:
-        name: for messages.
-        suffix: of the format, as a file's name would end.
-        data: the bytes.
+        name: name in messages.
+        suffix: file name suffix of the format, such as ``.npy``.
+        data: content of the file.
 
     Example:
         >>> Content("the body", ".npy", b"123").open().read()
@@ -61,7 +61,7 @@ _SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "ZIP": (b"PK\x03\x04",),
     "gzip": (b"\x1f\x8b",),
 }
-"""Format -> how its files begin, ``?`` standing for any byte."""
+"""Format -> first bytes of its files, where ``?`` matches any byte."""
 SIGNATURE_BYTES = max(len(start) for starts in _SIGNATURES.values() for start in starts)
 
 _FORMATS = {
@@ -75,10 +75,10 @@ _FORMATS = {
 
 
 def check_content(path: File) -> None:
-    """Refuse a file that begins as one of another format than its suffix names.
+    """Refuse a file whose first bytes belong to another format than its suffix.
 
     Raises:
-        CmkdError: it does. Text has no signature, so a CSV file may begin in any way.
+        CmkdError: the signature and the suffix differ. CSV files are not checked, since text has no signature.
     """
     suffix = path.suffix.lower()
     if suffix == ".csv":
@@ -92,7 +92,7 @@ def check_content(path: File) -> None:
 
 
 def suffix_of(data: bytes) -> str:
-    r"""Return the suffix of the format that bytes begin as; empty for a format without a reader.
+    r"""Return the suffix of the format whose signature the bytes begin with; empty for a format without a reader.
 
     Example:
         >>> suffix_of(b"\x89PNG\r\n\x1a\n..."), suffix_of(b"GIF89a")
@@ -103,7 +103,7 @@ def suffix_of(data: bytes) -> str:
 
 
 def begins_as(data: bytes, suffix: str) -> bool:
-    r"""Return whether the bytes at the start of a file are those of its suffix's format, as far as they go.
+    r"""Return whether the first bytes of a file match the signature of its suffix's format, as far as they go.
 
     Example:
         >>> begins_as(b"\x89PN", ".png"), begins_as(b"\x89PN", ".jpg")

@@ -1,4 +1,4 @@
-"""Pairs in folders by class, without a manifest: their listing as the table that a manifest would be."""
+"""Listing of pairs in folders by class, without a manifest, as the table that a manifest would hold."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from cmkd.documents import SETTINGS
 from cmkd.errors import CmkdError, CmkdWarning
 
 BESIDE = (".aux.xml", ".msk", ".ovr", ".prj", ".tfw", ".jgw", ".pgw", ".wld", "desktop.ini", "thumbs.db")
-"""Endings of the files that GIS programs and Windows keep beside images."""
+"""Name endings of the files that GIS programs and Windows keep beside images."""
 OUTPUTS = (SETTINGS, ".lock", "card.json", "faults.json", "evaluation.json", "structure.json")
-"""Files by which folders are known that a command has written: runs, packs, checks, evaluations and analyses."""
+"""Files that mark a folder as output of a command: a run, pack, check, evaluation or analysis."""
 
 
 def list_folders(folder: Path) -> TextTable:
-    """Return the table that a manifest would be for files named ``MODALITY/CLASS/NAME.png``.
+    """Return the table that a manifest would hold for files named ``MODALITY/CLASS/NAME.png``.
 
-    Files of one class and name, whatever their suffixes and however accents are composed, are a pair; its id is
-    ``CLASS/NAME``. A name that a modality lacks is an empty cell; names that one modality alone has are warned of. The
+    Files of one class and name form a pair, whatever their suffixes and the Unicode composition of accents; its id is
+    ``CLASS/NAME``. A name that a modality lacks is an empty cell; names that only one modality has cause a warning. The
     folders may lie in folders called train, validation (or val) and test, which give the splits; an id then begins with
-    its split. Hidden files and folders are ignored, and so are what other programs write beside images (`BESIDE`) and
-    folders that a command has written.
+    its split. Hidden files and folders, files that other programs write beside images (`BESIDE`), and output folders of
+    commands (`OUTPUTS`) are ignored.
 
     Raises:
-        CmkdError: there is one modality alone, no pair, a misplaced or unsupported file, or one name twice in a class.
+        CmkdError: there is only one modality, no pair, a misplaced or unsupported file, or a duplicate name in a class.
 
     Example:
         >>> import tempfile
@@ -82,7 +82,7 @@ def list_folders(folder: Path) -> TextTable:
 
 
 def _warn_of_alone(folder: Path, pairs: Mapping[tuple[str, str, str], Mapping[str, str]]) -> None:
-    """Warn of names that only one modality has, in one line with examples that may belong together."""
+    """Warn about names that only one modality has, in one line with examples that may belong together."""
     alone = [(place[1], *cells.popitem()) for place, given in sorted(pairs.items()) if len(cells := dict(given)) == 1]
     if not alone:
         return

@@ -1,4 +1,4 @@
-"""What GDAL's tags say of the values of a TIFF: which are no measurement, and the scale and offset of the others."""
+"""GDAL's tags in a TIFF: the nodata value, and the scale and offset of the valid values."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ METADATA, NODATA = 42112, 42113
 NOT_APPLIED = (
     "which is not applied: save it with a nodata value instead, as in gdalwarp -dstnodata VALUE IN.tif OUT.tif"
 )
-"""What a message says of a mask, which GDAL would apply."""
+"""Text of messages about a mask, which GDAL would apply."""
 ULPS = 4
-"""A float is the nodata value within so many units in the last place, as GDAL compares: tags hold rounded text."""
+"""Units in the last place within which a float equals the nodata value, as in GDAL: tags hold rounded text."""
 
 
 @dataclass(frozen=True)
 class ValueTags:
-    """What a file says of its values.
+    """Tags of a file about its values.
 
     Args:
         nodata: the value of invalid samples.
-        scale: factor of each band, by its position; 1 for the others.
-        offset: added to each band after that; 0 for the others.
+        scale: pairs of band position and factor; bands that are not listed have 1.
+        offset: pairs of band position and number added after scaling; bands that are not listed have 0.
     """
 
     nodata: float | None = None
@@ -41,19 +41,19 @@ class ValueTags:
 
     @property
     def scaled(self) -> bool:
-        """Whether the stored values are not yet those of the unit, so that they become floats."""
+        """Whether stored values must be scaled or shifted to be in their unit, which makes them floats."""
         return bool(self.scale or self.offset)
 
 
 NO_TAGS = ValueTags()
-"""Of a file that says nothing."""
+"""Tags of a file that states none."""
 
 
 def value_tags(page: TiffPage, where: object) -> ValueTags:
-    """Return what the tags of a page say.
+    """Return the nodata value, scales and offsets that the tags of a page state.
 
     Raises:
-        CmkdError: the metadata cannot be read, or hold a scale that is no number.
+        CmkdError: the metadata cannot be read, or a scale or offset is not a finite number.
     """
     texts = {code: str(tag.value) for code in (METADATA, NODATA) if (tag := page.tags.get(code)) is not None}
     scale, offset = _linear(texts[METADATA], where) if METADATA in texts else ((), ())
@@ -68,8 +68,8 @@ def _number(text: str) -> float | None:
 
 
 def _linear(text: str, where: object) -> tuple[tuple[tuple[int, float], ...], tuple[tuple[int, float], ...]]:
-    """Return the scales and the offsets, by band, that are not 1 and 0."""
-    if "<!" in text:  # entities, which GDAL never writes, could unfold without end
+    """Return the scales other than 1 and the offsets other than 0, each with its band."""
+    if "<!" in text:  # entities, which GDAL never writes, could expand without limit
         raise CmkdError(f"{where} has GDAL metadata with XML declarations: save it without them")
     found: dict[str, dict[int, float]] = {"scale": {}, "offset": {}}
     try:
@@ -92,9 +92,9 @@ def measured(
     """Return values in their unit, as a masked array if some are invalid: NaN, or equal to the nodata value.
 
     Args:
-        array: as stored; ``(bands, height, width)`` where there are scales.
-        tags: of the file.
-        stated: the nodata value that counts in place of the tag's, or ``"none"`` for no value but NaN.
+        array: values as stored; ``(bands, height, width)`` if there are scales or offsets.
+        tags: tags of the file.
+        stated: nodata value that replaces the one of the tags; ``"none"`` for no invalid value but NaN.
 
     Example:
         >>> measured(np.array([[[1, 255], [3, 4]]], np.uint8), ValueTags(255.0, ((0, 0.5),))).tolist()
@@ -115,7 +115,7 @@ def measured(
 
 
 def equal(array: NDArray[Any], value: float) -> NDArray[np.bool_]:
-    """Return where an array holds a value, nowhere if its type cannot hold it."""
+    """Return a mask of the elements equal to a value; it is False everywhere if the dtype cannot hold the value."""
     found: NDArray[np.bool_]
     if array.dtype.kind in "iu":
         limits = np.iinfo(array.dtype)

@@ -1,4 +1,4 @@
-"""What one sample's file holds: kind, shape and dtype, and which of its axes are the channels."""
+"""Header of one sample's file: kind, shape and dtype, and which of its axes is the channels."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from cmkd.errors import CmkdError
 from cmkd.types import AXES, DTYPES, Kind
 
 Channels = Literal["first", "last"] | int
-"""Where the channels of an array of three axes are, or how many there are, which tells."""
+"""Position of the channels in an array of three axes, or their number, from which the position follows."""
 
 
 class ExtraAxisError(CmkdError):
-    """An array with one axis more than the kind has, as several samples in one file have."""
+    """An array has one axis more than its kind, as when one file holds several samples."""
 
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a file holds, as far as its header says."""
+    """Content of a file as far as its header states it."""
 
     kind: Kind  # how to read the array
-    shape: tuple[int, ...]  # of the array, in the order that `Modality` fixes for the kind
-    dtype: str  # as it will be stored
-    rate: int = 0  # samples per second of a recording, 0 elsewhere
+    shape: tuple[int, ...]  # shape of the array, in the order of axes that `Modality` fixes for the kind
+    dtype: str  # dtype as it will be stored
+    rate: int = 0  # samples per second of a recording, 0 for anything else
     orientation: int = 1  # EXIF orientation of a picture, which is not applied; 1 is upright
     tags: ValueTags = NO_TAGS  # nodata, scale and offset of the stored values
     order: Literal["told", "pages", "open"] = "told"  # whether the format tells which axis of an image is the channels
-    names: tuple[str, ...] = ()  # of the columns of a table
+    names: tuple[str, ...] = ()  # column names of a table
 
 
 Decoded = tuple[FileHeader, NDArray[Any] | None]
-"""What a decoder returns: the header, and the values, as stored, where they were asked for, the tags not applied."""
+"""Result of a decoder: the header, and, if requested, the values as stored, without the tags applied."""
 
 
 def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_last: bool = False) -> FileHeader:
-    """Return a header with the shape that the kind fixes and the dtype that is stored.
+    """Return a header with the order of axes of the kind and with the dtype that is stored.
 
     Args:
-        where: the file, or what else is read, for messages.
+        where: name of the file or other source in messages.
         header: kind, shape and dtype as found.
-        kind: the kind to read it as; by default the header's own.
+        kind: the kind to read the file as; by default the header's own.
         channels_last: whether an image's channels are its last axis.
 
     Raises:
@@ -79,17 +79,18 @@ def as_kind(where: object, header: FileHeader, kind: Kind | None, *, channels_la
 def channels_last(where: object, header: FileHeader, channels: Channels | None) -> bool:
     """Return whether the channels of an image are the last of its three axes.
 
-    A picture and most TIFF files tell. Of any other array, `channels` tells; where it is None, the shape does, if the
-    signs agree: two equal neighboring axes are height and width, and an outer axis of at most 4 beside an outer axis
-    above 4 is the channels. A number of channels tells if exactly one outer axis has that length.
+    The format of pictures and of most TIFF files states it. For any other array, `channels` decides: ``first``,
+    ``last``, or a number of channels that exactly one outer axis must have as its length. If it is None, the shape
+    decides by two rules, which must agree: two equal neighboring axes are height and width, and if one outer axis is at
+    most 4 and the other above 4, the shorter one is the channels.
 
     Args:
-        where: the file, or what else is read, for messages.
-        header: its shape as found.
+        where: name of the file or other source in messages.
+        header: header with the shape as found.
         channels: ``first``, ``last``, the number of channels, or None.
 
     Raises:
-        CmkdError: nothing tells, or the signs disagree.
+        CmkdError: the position of the channels cannot be decided, or the two rules disagree.
 
     Example:
         >>> for shape in ((11, 11, 144), (144, 11, 11), (3, 48, 64), (48, 64, 3)):
@@ -124,7 +125,7 @@ def channels_last(where: object, header: FileHeader, channels: Channels | None) 
 
 
 def channel_signs(shape: tuple[int, ...]) -> set[str]:
-    """Return what the lengths of three axes say of the channels' place."""
+    """Return the positions of the channels, ``first`` or ``last``, that the lengths of three axes suggest."""
     a, b, c = shape
     signs = set()
     if (b == c != a) or (a <= 4 < c):
@@ -135,7 +136,7 @@ def channel_signs(shape: tuple[int, ...]) -> set[str]:
 
 
 def as_orientation(value: object) -> int:
-    """Return an EXIF orientation, and 1, upright, for what is none.
+    """Return the value if it is an EXIF orientation, and otherwise 1, which is upright.
 
     Example:
         >>> as_orientation(6), as_orientation(0), as_orientation("left")
@@ -145,7 +146,7 @@ def as_orientation(value: object) -> int:
 
 
 def turned_note(modality: str, turned: int, example: object) -> str:
-    """Say in a line that pictures of a modality have an orientation tag, which is not applied."""
+    """Return the warning that pictures of a modality have an orientation tag, which is not applied."""
     return (
         f"{turned} files of '{modality}' have an orientation tag, such as {example}: it is not applied, so "
         "that co-registered images keep their grid; turn the pixels where they must be upright"

@@ -1,4 +1,4 @@
-"""The reader of PNG and JPEG files, also PNG with 16 bits per channel."""
+"""The reader of PNG and JPEG files, including PNG with 16 bits per channel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DTYPES = {"I;16": "uint16", "I": "int32", "F": "float32"}
 _SHOWN = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L"}
 _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}  # color type -> channels of a picture with 16 bits that is not gray
 _ORIENTATION = 274
-_WARNINGS = threading.Lock()  # the filters of warnings are global to the process
+_WARNINGS = threading.Lock()  # warning filters are global to the process
 
 
 def decode_png(path: File, *, values: bool) -> Decoded:
@@ -40,13 +40,13 @@ def decode_png(path: File, *, values: bool) -> Decoded:
         header = _header(path, image, _deep_channels(path))
         if not values:
             return header, None
-        if b"IEND" not in path.read_bytes():  # pillow does without the end
+        if b"IEND" not in path.read_bytes():  # pillow does not require the end chunk
             raise CmkdError(f"{path} is truncated: its end is missing; replace it")
         return header, _deep(path, header) if header.dtype == "uint16" and header.shape[0] > 1 else picture_array(image)
 
 
 def decode_jpeg(path: File, *, values: bool) -> Decoded:
-    """Read a JPEG with 8 bits; CMYK becomes RGB. Of several pictures, such as a preview or a gain map, the first."""
+    """Read a JPEG with 8 bits; CMYK becomes RGB. Only the first picture is read, no preview or gain map after it."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     with path.open("rb") as file:
@@ -70,18 +70,18 @@ def picture_array(image: Image.Image) -> NDArray[Any]:
 
 
 def opened_quietly(plugin: Callable[[IO[bytes]], Image.Image], file: IO[bytes]) -> Image.Image:
-    """Open a picture; pillow warns of damaged EXIF data, which change no pixel."""
+    """Open a picture without pillow's warnings about damaged EXIF data, which change no pixel."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         image = plugin(file)
-        if "exif" in image.info:  # of a PNG without, pillow would decode the pixels to look behind them
-            with suppress(Exception):  # as above
+        if "exif" in image.info:  # otherwise pillow would decode the pixels of a PNG to search for EXIF data after them
+            with suppress(Exception):  # damaged EXIF data change no pixel
                 image.info["orientation"] = image.getexif().get(_ORIENTATION)
         return image
 
 
 def _header(path: File, image: Image.Image, deep: int = 0) -> FileHeader:
-    """Return the header of an opened picture, `deep` being the channels of a color PNG of 16 bits."""
+    """Return the header of an opened picture; `deep` is the number of channels of a 16-bit color PNG, else 0."""
     if image.mode not in _CHANNELS:
         raise CmkdError(f"{path} has the color mode {image.mode}: convert it to gray or RGB")
     shape = (deep or _CHANNELS[image.mode], image.height, image.width)
@@ -91,7 +91,7 @@ def _header(path: File, image: Image.Image, deep: int = 0) -> FileHeader:
 
 
 def _deep_channels(path: File) -> int:
-    """Return the channels of a color PNG of 16 bits, of which pillow drops the lower 8; 0 for any other."""
+    """Return the number of channels of a 16-bit color PNG, whose lower 8 bits pillow drops; 0 for any other PNG."""
     with path.open("rb") as file:
         bits, color = struct.unpack("24xBB", file.read(26))
     return _PNG_SAMPLES.get(color, 0) if bits == 16 else 0
@@ -101,6 +101,6 @@ def _deep(path: File, header: FileHeader) -> NDArray[Any]:
     import imagecodecs
 
     values: NDArray[Any] = np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)
-    if values.shape != header.shape:  # the decoder makes a transparent color a channel
+    if values.shape != header.shape:  # the decoder turns a transparent color into an extra channel
         values = values[: header.shape[0]]
     return values

@@ -1,11 +1,11 @@
 """Readers of one sample's file: header or content of an image, an array, a recording or a table of numbers.
 
 They read PNG (also 16 bits per channel), JPEG, TIFF and GeoTIFF, NPY, WAV, and a series as a CSV or Parquet file whose
-columns are features and whose rows are times. A file is opened as the format that its suffix names and as no other.
-Values stay in the file's own units; 64-bit floats become 32-bit ones, since nothing trains in 64. One convention holds
-for pictures of all formats: palettes and CMYK become RGB, fewer than 8 bits fill 0 to 255, larger is brighter, and
-orientation tags of cameras are not applied, because they would turn an image away from the modality it is
-co-registered with. A sample that is too large (`cmkd.data.manifest.size_limit`) is refused from its header.
+columns are features and whose rows are times. A file is opened only as the format that its suffix names. Values stay in
+the file's own units; 64-bit floats become 32-bit ones, since no model trains in 64 bits. One convention holds for
+pictures of all formats: palettes and CMYK become RGB, fewer than 8 bits are stretched to 0 to 255, larger is brighter,
+and orientation tags of cameras are not applied, because a rotated image would no longer match its co-registered
+modality. A sample that is too large (`cmkd.data.manifest.size_limit`) is refused when its header is read.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _DECODERS: Mapping[str, Callable[..., Decoded]] = {
 }
 SUFFIXES = tuple(_DECODERS)
 MASK = ".msk"
-"""What GDAL adds to an image's name for its mask."""
+"""Suffix that GDAL appends to an image's name for its mask file."""
 AUXILIARY = ".aux.xml"
-"""What GDAL adds to an image's name for metadata that its format cannot hold."""
+"""Suffix that GDAL appends to an image's name for metadata that its format cannot hold."""
 _NODATA = re.compile(r"<NoDataValue[^>]*>([^<]*)<")
 CONSTANT = 100
-"""Rounding errors of 64-bit floats up to which the deviation of a channel is that of a constant."""
+"""A channel counts as constant if its standard deviation is at most this many rounding errors of 64-bit floats."""
 
 
 def inspect(path: File, kind: Kind | None = None, *, channels: Channels | None = None) -> FileHeader:
@@ -60,14 +60,14 @@ def inspect(path: File, kind: Kind | None = None, *, channels: Channels | None =
 
     Args:
         path: the file, on disk or in memory.
-        kind: how to read it. By default pictures are images, recordings and tables series, and an array is a vector
-            (one axis) or an image (two, or three).
-        channels: which axis of an image of three axes is the channels, ``first`` or ``last``, or how many there are;
-            by default the shape must tell (`cmkd.data.manifest.header.channels_last`). Pictures and TIFF files tell it
-            themselves.
+        kind: how to read the file. By default, pictures are images, recordings and tables are series, and an array is a
+            vector (one axis) or an image (two or three axes).
+        channels: which axis of an image with three axes is the channels, ``first`` or ``last``, or the number of
+            channels; by default the shape must decide (`cmkd.data.manifest.header.channels_last`). Pictures and most
+            TIFF files state it themselves.
 
     Raises:
-        CmkdError: the file is damaged or truncated, or holds something that cannot be used; the line names the file.
+        CmkdError: the file is damaged or truncated, or holds something unsupported; the message names the file.
     """
     header, _ = _decoded(path, values=False)
     return _settled(path, header, kind, channels)[0]
@@ -82,21 +82,21 @@ def read(
     nodata: float | Literal["none"] | None = None,
     marks: Collection[float] = (),
 ) -> NDArray[Any]:
-    """Return the array of a file, shaped and typed as `inspect` said: a masked array if some values are invalid.
+    """Return the array of a file in the shape and dtype that `inspect` returns, masked if some values are invalid.
 
-    Invalid are NaN and the nodata value. Scale and offset that a TIFF states are applied.
+    NaN and the nodata value are invalid. The scale and offset that a TIFF states are applied.
 
     Args:
         path: the file, on disk or in memory.
-        kind: how to read it; as in `inspect`.
+        kind: how to read the file (see `inspect`).
         finite: refuse infinite values.
-        channels: as in `inspect`.
-        nodata: the nodata value, in place of the one that the file states; ``"none"`` for none.
-        marks: nodata values of tags, of this file or others like it, that the array must not hold as valid ones.
+        channels: position or number of the channels (see `inspect`).
+        nodata: nodata value that replaces the one the file states; ``"none"`` for none.
+        marks: nodata values in the tags of this file or of others of its modality, refused where they count as valid.
 
     Raises:
-        CmkdError: the file is damaged or truncated, or has infinite values, ones that 32 bits cannot hold or one of
-            `marks`, or GDAL states its nodata value in a file beside it; the line names the file.
+        CmkdError: the file is damaged or truncated, or has infinite values, values that 32 bits cannot hold, or one of
+            `marks` as a valid value, or GDAL states its nodata value in a file beside it; the message names the file.
     """
     found, array = _decoded(path, values=True)
     assert array is not None
@@ -113,7 +113,7 @@ def read(
     if last:
         array = np.moveaxis(array, -1, 0)
     array = array.reshape(header.shape)
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
+    with np.errstate(over="ignore", invalid="ignore"):  # values that do not fit raise an error below
         stored = array.astype(header.dtype, order="C", copy=False)
     valid, kept = np.ma.compressed(array), np.ma.compressed(stored)
     if kept.dtype.kind == "f" and (infinite := np.isinf(kept)).any():
@@ -128,7 +128,7 @@ def read(
 
 
 def _decoded(path: File, *, values: bool) -> Decoded:
-    """Decode a file; whatever its decoder raises becomes one line."""
+    """Decode a file; any exception of its decoder becomes a `CmkdError` of one line."""
     suffix = path.suffix.lower()
     if suffix not in _DECODERS:
         raise CmkdError(f"{path} has an unsupported file type; supported: {', '.join(SUFFIXES)}: convert it")
@@ -151,7 +151,7 @@ def _decoded(path: File, *, values: bool) -> Decoded:
 
 
 def _check_auxiliary(path: Path) -> None:
-    """Refuse a picture whose nodata value is in GDAL's file beside it, where its samples would count as valid."""
+    """Refuse a picture whose nodata value is only in GDAL's file beside it: invalid samples would count as valid."""
     beside = path.with_name(f"{path.name}{AUXILIARY}")
     if not beside.is_file():
         return
@@ -165,13 +165,13 @@ def _check_auxiliary(path: Path) -> None:
 
 
 def _settled(path: File, found: FileHeader, kind: Kind | None, channels: Channels | None) -> tuple[FileHeader, bool]:
-    """Return a header in the order of the kind's axes, and whether the channels come last in the file."""
+    """Return a header in the order of the kind's axes, and whether the channels are the last axis in the file."""
     last = (kind or found.kind) == "image" and channels_last(path, found, channels)
     return as_kind(path, found, kind, channels_last=last), last
 
 
 def _flattened(array: NDArray[Any], stored: NDArray[Any], kind: Kind) -> bool:
-    """Whether 32 bits change values of a channel by more than a hundredth of its deviation; of a vector, of all."""
+    """Whether 32-bit floats change a channel (or a vector) by over a hundredth of its standard deviation."""
     if array.dtype != np.float64:
         return False
     axis = 0 if kind == "image" else -1
@@ -180,14 +180,14 @@ def _flattened(array: NDArray[Any], stored: NDArray[Any], kind: Kind) -> bool:
         for one in (array, np.ma.getdata(stored).astype(np.float64))
     )
     values = np.ma.masked_where(~np.isfinite(kept) | np.ma.getmaskarray(values), np.ma.getdata(values))
-    with np.errstate(over="ignore", invalid="ignore"):  # of infinite values, which are masked
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values are masked
         spread, most = values.std(axis=1), abs(values).max(axis=1)
         varies = spread > CONSTANT * np.finfo(np.float64).eps * most
         return bool(np.ma.any(varies & (abs(values - kept).max(axis=1) > spread / 100)))
 
 
 def _warn_of_lost_values(path: File, array: NDArray[Any], stored: NDArray[Any], *, flattened: bool) -> None:
-    """Warn of values that a 32-bit float cannot hold, in words that are the same for all files of a folder."""
+    """Warn about values that a 32-bit float cannot hold, with the same text for all files of a folder."""
     folder = getattr(path, "parent", None)
     files = path if folder is None else f"{folder}/*{path.suffix}"
     whole = array.dtype.kind in "iu" and array.dtype.itemsize > 2

@@ -1,4 +1,4 @@
-"""How the files of a modality are to be read, where that is stated: in Python, on the command line, in a sidecar."""
+"""How to read the files of a modality, as stated in Python, on the command line or in a sidecar file."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cmkd.errors import CmkdError, unknown_name
 from cmkd.types import Kind
 
 SIDECAR = "manifest.yaml"
-"""File beside a manifest (or the folders by class) with what is stated of its modalities."""
+"""File beside a manifest (or the folders by class) that states how to read its modalities."""
 Nodata = float | Literal["none"]
-"""A value of invalid samples; ``none`` for a tag of the files that is to be ignored."""
+"""The value of invalid samples; ``none`` to ignore the nodata tags of the files."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is stated of the files of one modality; None for what they tell themselves.
+    """How to read the files of one modality; None for what the files state themselves.
 
     Args:
         kind: how to read the axes; see `cmkd.data.manifest.readers.inspect`.
-        size: to resize (images), or pad or cut to; see `cmkd.data.manifest.resize`.
-        channels: whether the channels of an array of three axes are its first or its last axis.
+        size: size that images are resized to, and other kinds padded or cut to; see `cmkd.data.manifest.resize`.
+        channels: whether the channels of an array with three axes are its first or its last axis.
         nodata: the value of invalid samples, in place of the tags of the files; ``none`` ignores their tags. It also
             marks the padding of a series of integers, which is zeros otherwise.
-        unit: of the values, such as ``dB``, ``linear power`` or ``amplitude``.
+        unit: unit of the values, such as ``dB``, ``linear power`` or ``amplitude``.
     """
 
     kind: Kind | None = None
@@ -44,16 +44,17 @@ class _Sidecar:
 
 
 def stated(folder: Path, names: Iterable[str], readings: Mapping[str, Reading] | None = None) -> dict[str, Reading]:
-    """Return what is stated of every modality: by the caller, else by the sidecar in the folder.
+    """Return how to read every modality, as stated by the caller or else by the sidecar in the folder.
 
     Args:
-        folder: with the manifest or the folders by class, and perhaps ``manifest.yaml``, such as
+        folder: folder with the manifest or the folders by class, and optionally a sidecar ``manifest.yaml``, such as
             ``modalities: {radar: {nodata: -9999, unit: dB}}``.
-        names: of the modalities.
-        readings: modality -> what the caller states, which wins field by field.
+        names: names of the modalities.
+        readings: modality -> reading stated by the caller, which takes precedence field by field.
 
     Raises:
-        CmkdError: the sidecar cannot be read, has an unknown key or another suffix, or an unknown modality is named.
+        CmkdError: the sidecar cannot be read, has an unknown key or the suffix ``.yml``, or an unknown modality is
+            named.
     """
     known = list(names)
     found = dict.fromkeys(known, Reading()) | read_sidecar(folder, known)
@@ -67,14 +68,14 @@ def stated(folder: Path, names: Iterable[str], readings: Mapping[str, Reading] |
 
 
 def read_sidecar(folder: Path, names: Iterable[str] | None = None) -> dict[str, Reading]:
-    """Return what the sidecar in a folder states of modalities; nothing where there is none.
+    """Return how to read the modalities that the sidecar in a folder names; empty if there is no sidecar.
 
     Args:
-        folder: as for `stated`.
-        names: of the modalities; by default, any may be named.
+        folder: folder with the sidecar (see `stated`).
+        names: names of the modalities; by default, the sidecar may name any.
 
     Raises:
-        CmkdError: as `stated`.
+        CmkdError: for the same reasons as `stated`.
     """
     path, found = folder / SIDECAR, dict[str, Reading]()
     other = path.with_suffix(".yml")

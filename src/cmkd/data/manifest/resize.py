@@ -12,11 +12,11 @@ from cmkd.errors import CmkdError
 from cmkd.types import Kind
 
 _FREE = {"image": 2, "vector": 0, "series": 1, "points": 1, "point_series": 2}
-"""Number of axes that `fit` may change, by kind."""
+"""Kind -> number of axes that `fit` may change."""
 LONGEST = 2**24
-"""Most pixels of a side, steps or points of a sample that is resized; the memory is the limit long before."""
+"""Maximum length of an axis (pixels, steps or points) after resizing; memory is usually the limit long before."""
 HALF = 0.5 - 1e-9
-"""Least weight of valid values in a resized pixel; rounding must not decide at exactly one half."""
+"""Minimum weight of valid values in a valid resized pixel; just below one half, so that rounding does not decide."""
 
 
 def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
@@ -28,7 +28,7 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
         size: image ``(height, width)``, series ``(time,)``, points ``(points,)``, point_series ``(time, points)``.
 
     Raises:
-        CmkdError: the size has another number of axes, or is not positive.
+        CmkdError: the size has a wrong number of axes, or a length below 1 or above `LONGEST`.
 
     Example:
         >>> fitted_shape("image", (3, 100, 80), (64, 64))
@@ -42,10 +42,10 @@ def fitted_shape(kind: Kind, shape: tuple[int, ...], size: tuple[int, ...]) -> t
 
 
 def fit(array: NDArray[Any], kind: Kind, size: tuple[int, ...], *, mask_padding: bool = False) -> NDArray[Any]:
-    """Resample an image (bilinear, antialiased), or pad with zeros or cut an array of another kind; the dtype is kept.
+    """Resample an image (bilinear, antialiased), or pad with zeros or cut an array of another kind; keep the dtype.
 
-    The size is that of `fitted_shape`; integers are rounded. Of a masked array, only valid values are averaged; where
-    they have less than half of the weight, the result is masked. So is the padding, where `mask_padding` asks for it.
+    The size is given as for `fitted_shape`; integers are rounded. In a masked array, only valid values are averaged;
+    where they have less than half of the weight, the result is masked. With `mask_padding`, padding is masked too.
 
     Example:
         >>> fit(np.ones((2, 3)), "series", (4,)).sum(axis=1)
@@ -85,9 +85,9 @@ def _typed(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
     return values.astype(dtype)
 
 
-@lru_cache(maxsize=64)  # files of many sizes must not fill the memory
+@lru_cache(maxsize=64)  # bounded, so that files of many sizes do not fill the memory
 def _triangle(old: int, new: int) -> NDArray[np.float64]:
-    """Return the weights ``(new, old)`` of linear resampling, as wide as the larger of the two pixels: antialiased."""
+    """Return the weights ``(new, old)`` of antialiased linear resampling, as wide as the larger of the two pixels."""
     ratio = old / new
     support = max(ratio, 1.0)
     centers = ratio * (np.arange(new)[:, None] + 0.5)

@@ -1,4 +1,4 @@
-"""One sample of a known modality, from a file or an array, at the modality's size."""
+"""Reading of one sample of a known modality from a file or an array, at the modality's size."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def load(modality: Modality, path: File, *, channels: Channels | None = None) ->
     """Read a file as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
 
     Args:
-        modality: its shape and dtype, and the values that mark invalid samples.
+        modality: the modality, with its shape, dtype and values that mark invalid samples.
         path: the file, on disk or in memory.
-        channels: which axis of an image of three axes is the channels; by default the one as long as the modality has
-            channels. A file where both outer axes are that long is refused.
+        channels: which axis of an image with three axes is the channels; by default the outer axis whose length is the
+            modality's number of channels. A file in which both outer axes have that length is refused.
 
     Returns:
-        A masked array if some values are invalid; `Modality.filled` follows.
+        A masked array if some values are invalid; pass it to `Modality.filled`.
 
     Raises:
-        CmkdError: the file is damaged, has other channels or another dtype, or no valid value; the line names the file.
+        CmkdError: the file is damaged, has other channels, another dtype or no valid value; the message names the file.
     """
     return _some_valid(fitted(modality, modality.masked(_read(modality, path, channels)), path), path)
 
@@ -37,11 +37,11 @@ def load(modality: Modality, path: File, *, channels: Channels | None = None) ->
 def load_stored(
     modality: Modality, path: File, channels: Channels | None = None, marks: Collection[float] = ()
 ) -> NDArray[Any]:
-    """Read a file as `load` does, in the form of a pack: invalid values are `Modality.nodata`.
+    """Read a file as `load` does, in the form that a pack stores: invalid values become `Modality.nodata`.
 
     Raises:
-        CmkdError: as `load`; also if a valid value is the nodata value or one of `marks` (as in
-            `cmkd.data.manifest.readers.read`), or invalid ones have no value to be stored as.
+        CmkdError: for the same reasons as `load`; also if a valid value is the nodata value or one of `marks` (see
+            `cmkd.data.manifest.readers.read`), or if the modality has no value for invalid samples.
     """
     array = _read(modality, path, channels, marks)
     real = np.ma.getdata(array).dtype.kind == "f"
@@ -64,7 +64,7 @@ def _read(modality: Modality, path: File, channels: Channels | None, marks: Coll
 
 
 def header_of(modality: Modality, path: File, *, channels: Channels | None = None) -> FileHeader:
-    """Return what a file holds, read as a sample of a known modality; `channels` as for `load`."""
+    """Return the header of a file, read as a sample of a known modality; `channels` is that of `load`."""
     return inspect(path, modality.kind, channels=channels or modality.channels)
 
 
@@ -80,17 +80,17 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     """Return an array as a sample of a modality ``(*modality.shape)``; an image of another size is resized.
 
     Args:
-        modality: its shape and dtype.
-        values: in the order of axes that `Modality` fixes; an image of one channel may lack its axis. The channels of
-            an image may be the last axis, if only that one is as long as the modality has channels. Invalid are NaN,
-            the modality's nodata value, and what a masked array masks.
+        modality: the modality, with its shape and dtype.
+        values: array in the order of axes that `Modality` fixes; an image of one channel may lack the channel axis. The
+            channels of an image may be the last axis, if its length is the modality's number of channels and the first
+            axis has another length. NaN, the modality's nodata value and masked elements are invalid.
 
     Returns:
-        A masked array if some values are invalid; `Modality.filled` follows.
+        A masked array if some values are invalid; pass it to `Modality.filled`.
 
     Raises:
-        CmkdError: another number of axes or channels, no valid value, infinite values, or values that the dtype cannot
-            hold.
+        CmkdError: the array has another number of axes or channels, no valid value, infinite values, or values that the
+            dtype cannot hold.
 
     Example:
         >>> radar = Modality("radar", "image", (1, 4, 4), "uint8")
@@ -103,7 +103,7 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
     values = np.ma.filled(given, 0)
     if not np.isfinite(values).all():
         raise CmkdError("the array holds infinite values: fill them")
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused in words
+    with np.errstate(over="ignore", invalid="ignore"):  # values that do not fit raise an error below
         typed = values.astype(modality.dtype)
     if typed.dtype.kind == "f" and not np.isfinite(typed).all():
         raise CmkdError(f"the array holds {abs(values).max():g}, which {modality.dtype} cannot hold: rescale it")
@@ -115,24 +115,24 @@ def sample(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def channels_first(modality: Modality, values: NDArray[Any]) -> NDArray[Any]:
-    """Return the array of a sample, its channels first where only the last axis is as long as the modality has them."""
+    """Return the array of a sample, with the last axis moved to the front if only that one can be the channels."""
     last = modality.kind == "image" and values.ndim == 3 and values.shape[0] != modality.channels == values.shape[2]
     return np.moveaxis(values, -1, 0) if last else values
 
 
 def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[Any]:
-    """Return an array of the modality's kind at its size, masked where it is invalid.
+    """Return an array of the modality's kind at the modality's size, masked where it is invalid.
 
-    The padding of a series is invalid if it is of floats, or the modality has a value for invalid samples; else it is
-    zeros, which count.
+    The padding of a series is invalid if the series holds floats or the modality has a value for invalid samples;
+    otherwise it is zeros, which count as valid.
 
     Args:
-        modality: its shape and dtype.
-        array: in the order of axes that `Modality` fixes, masked where it is invalid.
-        where: the file, or what else the array is from, for messages.
+        modality: the modality, with its shape and dtype.
+        array: array in the order of axes that `Modality` fixes, masked where it is invalid.
+        where: name of the file or other source of the array in messages.
 
     Raises:
-        CmkdError: other channels, or another dtype.
+        CmkdError: the array has another number of channels, or another dtype.
     """
     image = modality.kind == "image"
     channels = array.shape[0] if image else array.shape[-1]
@@ -151,7 +151,7 @@ def fitted(modality: Modality, array: NDArray[Any], where: object) -> NDArray[An
 
 
 def off_nodata(array: NDArray[Any], nodata: int) -> None:
-    """Move valid values that rounding or clipping made equal to the nodata value by one, so that they stay valid."""
+    """Change valid values that rounding or clipping made equal to the nodata value by one, so that they stay valid."""
     plain = np.ma.getdata(array)
     beside = nodata + 1 if nodata < np.iinfo(plain.dtype).max else nodata - 1
     plain[(plain == nodata) & ~np.ma.getmaskarray(array)] = beside

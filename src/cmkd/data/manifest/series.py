@@ -1,4 +1,4 @@
-"""The reader of series in tables of numbers: CSV and Parquet files, whose columns are features and rows are times."""
+"""The reader of series in CSV and Parquet files, tables of numbers whose columns are features and rows are times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADER_BYTES = 2**16
 
 
 def decode_csv(path: File, *, values: bool) -> Decoded:
-    """Read a CSV file, which has no types: ``(time, features)`` as 64-bit floats."""
+    """Read a CSV file ``(time, features)`` as 64-bit floats, because its columns have no types."""
     from pyarrow import ArrowInvalid, csv
 
     with path.open("rb") as file:
@@ -40,7 +40,7 @@ def decode_csv(path: File, *, values: bool) -> Decoded:
 
 
 def decode_parquet(path: File, *, values: bool) -> Decoded:
-    """Read a Parquet file, ``(time, features)`` in a type that holds all of its columns."""
+    """Read a Parquet file ``(time, features)`` in a dtype that can hold all of its columns."""
     from pyarrow import parquet
 
     with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
@@ -57,9 +57,9 @@ def _table(array: NDArray[Any], names: list[str]) -> FileHeader:
 
 
 def _check_header(path: File, names: list[str]) -> None:
-    """Refuse a first line of numbers, which would be lost as the names of the columns.
+    """Refuse a first line of numbers, because it would be lost as column names.
 
-    The positions 0, 1, 2 are the names that pandas writes where columns have none.
+    The numbers 0, 1, 2 and so on are accepted: pandas writes them for columns without names.
     """
     pandas = len(names) > 1 and names == [str(place) for place in range(len(names))]
     if names and not pandas and all(map(is_number, names)):

@@ -12,11 +12,11 @@ from cmkd.data.split import ALIASES
 from cmkd.errors import CmkdError
 
 Shared = Sequence[tuple[Path, int, int]]
-"""A file, the first row that names it, and another one."""
+"""Entries of a shared file, the first row that names it, and another row that names it."""
 
 
 def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
-    """Return every file that is in more than one row, by whatever path, once per further row.
+    """Return every file that more than one row names, by whatever path, once per further row.
 
     Example:
         >>> found = shared_files({"optical": [Path("1.png"), Path("1.png")], "radar": [Path("1.tif"), Path("2.tif")]})
@@ -24,7 +24,7 @@ def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
         [('1.png', 0, 1)]
     """
     first: dict[str, int] = {}
-    known = cache(os.path.realpath)  # of folders, which are few
+    known = cache(os.path.realpath)  # called with folders, which are few
     return [
         (path, first[place], row)
         for paths in files.values()
@@ -34,7 +34,7 @@ def shared_files(files: Mapping[str, Sequence[Path | None]]) -> Shared:
 
 
 def real_place(path: Path, folder: Callable[[Path], str] = os.path.realpath) -> str:
-    """Return the place of a file, the same one by whatever path and through links; `folder` finds that of a folder."""
+    """Return the real path of a file, with links resolved; `folder` returns the real path of a folder."""
     found = os.path.join(folder(path.parent), path.name)
     return os.path.realpath(found) if os.path.islink(found) else found
 
@@ -51,14 +51,15 @@ def check_splits(shared: Shared, splits: Sequence[str], lines: Sequence[str]) ->
 
 
 def united(shared: Shared, ids: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """Return a group per row: one for rows that share a file or a group, directly or through others.
+    """Return a group per row; rows that share a file or a group, directly or through other rows, get the same group.
 
-    It is named as the first group among them or, without any, as "pair" and the id of the first row.
+    Its name is the first group among these rows or, if they have none, "pair" and the id of the first row. A row that
+    shares nothing keeps its group, or has none.
 
     Args:
-        shared: the files in several rows.
-        ids: of the rows.
-        groups: of the rows; empty for none.
+        shared: files that several rows name.
+        ids: ids of the rows.
+        groups: groups of the rows; empty for none.
 
     Example:
         >>> united([(Path("1.png"), 0, 2), (Path("2.tif"), 2, 3)], ["a", "b", "c", "d"], ["", "", "", ""])

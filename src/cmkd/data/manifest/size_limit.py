@@ -1,4 +1,4 @@
-"""The limit of one sample's size, checked from its header before memory is taken."""
+"""The size limit of one sample, checked from its header before memory is allocated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cmkd.data.manifest.content import File
 from cmkd.errors import CmkdError
 
 MAX_PIXELS = 50_000_000
-"""Most pixels of a picture; the environment variable CMKD_MAX_PIXELS replaces it."""
+"""Maximum number of pixels of a picture; the environment variable CMKD_MAX_PIXELS replaces it."""
 
 BYTES_PER_PIXEL = 5
-"""A sample of any format may take this many bytes for each pixel of the limit once it is decoded, 250 MB by default;
-its reader has up to four copies of it for a moment."""
+"""Maximum bytes of a decoded sample of any format, per pixel of the limit: 250 MB by default. For a moment, its reader
+holds up to four copies."""
 
 
 def check_size(path: File, shape: Sequence[int], item_bytes: int, *, pixels: int = 0) -> None:
@@ -22,12 +22,12 @@ def check_size(path: File, shape: Sequence[int], item_bytes: int, *, pixels: int
 
     Args:
         path: the file, for messages.
-        shape: of the decoded array.
+        shape: shape of the decoded array.
         item_bytes: bytes of one value.
         pixels: height times width of a picture, 0 for anything else.
 
     Raises:
-        CmkdError: it is larger than the limit, or CMKD_MAX_PIXELS is no positive whole number.
+        CmkdError: the sample is larger than the limit, or CMKD_MAX_PIXELS is not a positive whole number.
     """
     most = _most_pixels()
     size = math.prod(shape) * item_bytes

@@ -1,4 +1,4 @@
-"""The reader of WAV files: PCM and floating point, RIFF, RIFX and RF64, also as written to a pipe."""
+"""The reader of WAV files: PCM and floating point, in RIFF, RIFX and RF64, including files written to a pipe."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from cmkd.errors import CmkdError
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ENCODINGS = {2: "MS ADPCM", 6: "A-law", 7: "mu-law", 0x11: "IMA ADPCM", 0x31: "GSM 6.10", 0x50: "MP2", 0x55: "MP3"}
 _UNKNOWN = 0xFFFFFFFF
-"""The size that a program states when it writes to a pipe, and so does not know the length; or one given elsewhere."""
+"""Size in a header whose writer did not know the length, as with a pipe, or stated it elsewhere, as in RF64."""
 
 
 @dataclass(frozen=True)
 class _Sound:
-    """Where a recording's samples are."""
+    """Format and position of a recording's samples in its file."""
 
-    order: str  # byte order, as `struct` writes it
+    order: str  # byte order, in the notation of `struct`
     form: bytes  # content of the format chunk
-    start: int  # of the samples
-    size: int  # bytes of whole frames
-    frame: int  # bytes of one sample of all channels
+    start: int  # byte offset of the samples
+    size: int  # bytes of all whole frames
+    frame: int  # bytes of one frame: one sample of every channel
 
 
 def decode_wav(path: File, *, values: bool) -> Decoded:
-    """Read a recording, ``(time, channels)`` in the file's own type; 24-bit samples fill the upper bits of 32."""
+    """Read a recording ``(time, channels)`` in the file's own dtype; 24-bit samples fill the upper bits of 32."""
     with path.open("rb") as file:
         sound = _find(path, file)
         rate, first = _samples(file, sound, min(sound.size, sound.frame))
@@ -46,10 +46,10 @@ def decode_wav(path: File, *, values: bool) -> Decoded:
 
 
 def _find(path: File, file: IO[bytes]) -> _Sound:
-    """Find format and samples of a recording.
+    """Find the format and the samples of a recording.
 
     Raises:
-        CmkdError: it is truncated, or its samples are encoded in a way that is not decoded.
+        CmkdError: the file is not a WAV file, is truncated, or has samples in an unsupported encoding.
     """
     end = file.seek(0, SEEK_END)
     file.seek(0)
@@ -66,7 +66,7 @@ def _find(path: File, file: IO[bytes]) -> _Sound:
         if chunk == b"ds64":
             long = struct.unpack("<8xQ", file.read(16))[0]
         elif chunk == b"fmt ":
-            form = file.read(min(size, 64) // 2 * 2)  # an odd one would need padding where it is written again
+            form = file.read(min(size, 64) // 2 * 2)  # an odd size would need padding when the chunk is written again
         elif chunk == b"data":
             start = file.tell()
             size = long if name == b"RF64" and size == _UNKNOWN else size
@@ -79,7 +79,7 @@ def _find(path: File, file: IO[bytes]) -> _Sound:
 
 
 def _chunks(file: IO[bytes], order: str, end: int) -> Iterator[tuple[bytes, int]]:
-    """Yield name and stated size of every chunk, with the file at its content."""
+    """Yield name and stated size of every chunk, with the file positioned at the chunk's content."""
     place = 12
     while place + 8 <= end:
         file.seek(place)
@@ -89,10 +89,10 @@ def _chunks(file: IO[bytes], order: str, end: int) -> Iterator[tuple[bytes, int]
 
 
 def _frame(path: File, form: bytes, order: str) -> int:
-    """Return the bytes of one sample of all channels.
+    """Return the bytes of one frame, that is, one sample of every channel.
 
     Raises:
-        CmkdError: an encoding that is not decoded, or a damaged format.
+        CmkdError: the encoding is not supported, or the format is damaged.
     """
     tag, channels, _, _, frame, bits = struct.unpack(f"{order}HHIIHH", form[:16])
     if tag == _EXTENSIBLE and len(form) >= 26:
@@ -108,7 +108,7 @@ def _frame(path: File, form: bytes, order: str) -> int:
 
 
 def _samples(file: IO[bytes], sound: _Sound, size: int) -> tuple[int, NDArray[Any]]:
-    """Decode the first bytes of the samples, in a file made of what was found: scipy trusts the sizes it reads."""
+    """Decode the first `size` bytes of the samples from a rebuilt file, because scipy trusts the sizes in headers."""
     from scipy.io import wavfile
 
     file.seek(sound.start)

@@ -1,4 +1,4 @@
-"""Reading and checking the table of pairs, from a manifest or from folders by class, before any file is opened."""
+"""Reading and checking of the table of pairs, from a manifest or folders by class, before any file is opened."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cmkd.types import UNLABELED
 
 NEEDS = "the columns id, label and one per modality"
 LOOKED_AT = 10
-"""Cells of a column of metadata that are looked at, whether they name files."""
+"""Number of cells of a metadata column that are checked for names of files."""
 _NOTHING = {"nan", "NaN", "NA", "N/A", "None", "null", "NULL"}
-"""What programs write into a cell without a value."""
+"""Texts that programs write into a cell without a value."""
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -37,10 +37,10 @@ class Table:
     lines: list[str]  # name of every row in messages
     ids: list[str]  # one per pair
     labels: list[int]  # class positions, -1 for none
-    classes: list[str]  # class names, sorted, by value if all are numbers
+    classes: list[str]  # sorted class names; by value if all are numbers
     splits: list[str] | None  # one per pair, empty if not given; None without the column
     groups: list[str] | None  # one per pair, empty for none; None without the column and without shared files
-    grouped: bool  # whether there is a column of groups
+    grouped: bool  # whether there is a column ``group``
     files: dict[str, list[Path | None]]  # modality -> one file per pair, None for an empty cell
     metadata: dict[str, list[str]]  # other column -> one cell per pair
 
@@ -49,7 +49,7 @@ def find_manifest(folder: Path) -> Path | None:
     """Return the manifest in `folder`, or None.
 
     Raises:
-        CmkdError: there are two, which may differ.
+        CmkdError: there are two manifests, which may differ.
     """
     found = [path for path in (folder / "manifest.csv", folder / "manifest.parquet") if path.is_file()]
     if len(found) > 1:
@@ -70,12 +70,13 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
     """Read and check the manifest in `folder`, or list its folders by class.
 
     Args:
-        folder: with ``manifest.csv`` or ``manifest.parquet``, or as `cmkd.data.manifest.folders.list_folders` reads it.
+        folder: folder with ``manifest.csv`` or ``manifest.parquet``, or in the layout that
+            `cmkd.data.manifest.folders.list_folders` reads.
         allow_missing: accept files that do not exist.
         exclude: ids of pairs that are left out before anything else is checked.
 
     Raises:
-        CmkdError: names the wrong row or folder, and how to fix it.
+        CmkdError: a row or the folder is wrong; the message names it and says how to fix it.
     """
     path = find_manifest(folder)
     if not holds_pairs(folder):
@@ -100,16 +101,16 @@ def read_table(folder: Path, *, allow_missing: bool = False, exclude: Collection
 
 
 def read_flagged(report: Path | str | None, folder: Path | str) -> tuple[list[str], str]:
-    """Return the ids that a ``faults.json`` flags, and what a card says of them; nothing without a report.
+    """Return the ids that a ``faults.json`` flags, and the note about them for a card; both empty without a report.
 
-    A report that was made of another folder is warned of: equal ids may be of other pairs there.
+    A report that was made for another folder causes a warning, because its ids may belong to other pairs.
 
     Raises:
-        CmkdError: the file is no such report.
+        CmkdError: the file is not a report of `cmkd data check`.
     """
     if report is None:
         return [], ""
-    from cmkd.data.quality.faults import FaultReport  # here, since the checks load slow libraries
+    from cmkd.data.quality.faults import FaultReport  # imported late, since the checks load slow libraries
 
     found = FaultReport.read(Path(report))
     if Path(found.source).resolve() != Path(folder).resolve():
@@ -148,7 +149,7 @@ def _without(table: TextTable, exclude: Collection[str]) -> TextTable:
 
 
 def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
-    """Return the columns of modalities and those of metadata."""
+    """Return the names of the modality columns and of the metadata columns."""
     path, header = table.path, table.header
     for name in ("id", "label"):
         if name not in header:
@@ -174,7 +175,7 @@ def _columns(table: TextTable, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _check_metadata(table: TextTable, folder: Path, name: str) -> None:
-    """Refuse a column that was meant as another: a misspelled name, or files of an unsupported type."""
+    """Refuse a column that is probably not metadata: its name is misspelled, or it names files of unsupported type."""
     absent = [known for known in OWN_COLUMNS if known not in table.header]
     if get_close_matches(name.lower(), absent, 1, 0.75):
         raise CmkdError(f"{table.path}: {unknown_name('column', name, absent)}")
@@ -200,7 +201,7 @@ def _check_ids(table: TextTable) -> None:
 def _groups_of_files(
     table: TextTable, files: dict[str, list[Path | None]], splits: list[str] | None, groups: list[str] | None
 ) -> list[str] | None:
-    """Return the groups; where splits are drawn, rows that name the same file are of one group."""
+    """Return the group of every row; if splits are drawn, rows that name the same file get one group."""
     shared = shared_files(files)
     check_splits(shared, splits or [""] * len(table.rows), table.lines)
     given = groups or [""] * len(table.rows)
@@ -225,12 +226,12 @@ def _groups_of_files(
 
 
 def _names(table: TextTable, column: str) -> list[str]:
-    """Return the cells of a column, each name spelled in one way: 7.0, as pandas may write it, is 7."""
+    """Return the cells of a column with names in one spelling: 7.0, which pandas may write for 7, becomes 7."""
     return [normalize("NFC", whole(cell)) for cell in table.column(column)]
 
 
 def check_case(path: Path, classes: Sequence[str]) -> None:
-    """Raise `CmkdError` if two classes differ only in case; single letters may, since handwriting has both."""
+    """Raise `CmkdError` if two classes differ only in case; single letters may, since handwriting has both cases."""
     first: dict[str, str] = {}
     for name in filter(lambda name: len(name) > 1, classes):
         other = first.setdefault(name.casefold(), name)

@@ -17,14 +17,14 @@ from cmkd.data.manifest.tiff_blocks import check_blocks, check_chain
 from cmkd.data.manifest.tiff_colors import as_shown, is_as_stored, shown_form
 from cmkd.errors import CmkdError
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is refused here, in one line
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # this reader reports problems itself, in one line
 
 _OFF: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
-"""Dialects whose metadata name other files, which tifffile would open."""
+"""TIFF dialects that are switched off, because tifffile would open other files that their metadata name."""
 
 
 def decode_tiff(path: File, *, values: bool) -> Decoded:
-    """Read a TIFF, channels first: bands interleaved, planar or as pages; previews are skipped."""
+    """Read a TIFF with interleaved bands, planar bands or bands as pages, channels first; previews are skipped."""
     import tifffile
 
     check_chain(path)
@@ -49,7 +49,7 @@ def decode_tiff(path: File, *, values: bool) -> Decoded:
         bands, dtype = shown_form(path, page, stored[0], dtype)
         dtype = np.dtype(np.float32) if tags.scaled else dtype
         check_size(path, (bands, *stored[1:]), dtype.itemsize)
-        paged = len(parts) > 1 or (len(shape) == 3 and axes[0] in "QI")  # of pages, no tag says what they are
+        paged = len(parts) > 1 or (len(shape) == 3 and axes[0] in "QI")  # no tag says what the pages are
         header = FileHeader(
             "image",
             (bands, *stored[1:]),
@@ -65,10 +65,10 @@ def decode_tiff(path: File, *, values: bool) -> Decoded:
 
 
 def _parts(path: File, file: Any) -> list[Any]:  # noqa: ANN401  # tifffile is imported where it is used
-    """Return the series of pages that make the image: one, or as many as it has bands.
+    """Return the tifffile series that make up the image: one, or one per band.
 
     Raises:
-        CmkdError: the file holds several pictures or a mask, or its picture is hidden below a preview.
+        CmkdError: the file holds several pictures, a mask, or child images that are not previews or masks.
     """
     parts = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)] or file.series[:1]
     if any(s.keyframe.is_mask for s in file.series if s not in parts):

@@ -1,4 +1,4 @@
-"""The directories, strips and tiles of a TIFF, checked before any is decoded."""
+"""Checks of the directories, strips and tiles of a TIFF before any is decoded."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from cmkd.data.manifest.size_limit import check_size
 from cmkd.errors import CmkdError
 
 DIRECTORIES = 4096
-"""Most directories of a file; a few bytes each, they cost time before anything is known of the image."""
+"""Maximum number of directories of a file; each takes only a few bytes, but time before the image is known."""
 
 BOUNDED = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA"}
-"""Compressions that cannot give more than the size of a strip or tile."""
+"""Compressions that never decode to more than the size of a strip or tile."""
 
 _FAX = {"CCITTRLE", "CCITTFAX3", "CCITTFAX4"}
-_MARKERS = 64  # most segments of a JPEG before its size
+_MARKERS = 64  # maximum number of JPEG segments before the one with the size
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the segments that state a size
 
 
 def check_blocks(path: File, file: IO[bytes], page: Any) -> None:  # noqa: ANN401  # a page of tifffile
-    """Check that the strips or tiles of a page are there, because tifffile reads missing ones as zeros.
+    """Check that the strips or tiles (blocks) of a page are complete, because tifffile reads missing ones as zeros.
 
     Args:
         path: the file, for messages.
-        file: the same, opened.
-        page: a page, None where tifffile did not find one.
+        file: the same file, opened.
+        page: a page, None if tifffile did not find it.
 
     Raises:
-        CmkdError: fewer blocks than the shape needs, blocks beyond the end of the file, too short ones, or blocks that
-            may decode to more than their size.
+        CmkdError: there are fewer blocks than the shape needs, a block is beyond the end of the file, too short or too
+            large, or may decode to more than its size, or the bands have several types.
     """
     size = file.seek(0, SEEK_END)
     truncated = CmkdError(f"{path} is truncated: {size} bytes, fewer than its header says; replace it")
@@ -47,7 +47,7 @@ def check_blocks(path: File, file: IO[bytes], page: Any) -> None:  # noqa: ANN40
     if frame.dtype is None or not isinstance(frame.bitspersample, int):
         raise CmkdError(f"{path} has bands of {frame.bitspersample} bits: convert them to one type")
     bits = frame.imagelength * frame.imagewidth * frame.samplesperpixel * frame.bitspersample
-    whole = all(count for _, count in blocks)  # a writer leaves out blocks of nodata: they have no bytes
+    whole = all(count for _, count in blocks)  # blocks of nodata that the writer left out have no bytes
     name = getattr(frame.compression, "name", str(frame.compression))
     if name == "NONE" and whole and sum(count for _, count in blocks) < bits // 8:
         raise truncated
@@ -63,7 +63,7 @@ def check_blocks(path: File, file: IO[bytes], page: Any) -> None:  # noqa: ANN40
 
 
 def _fits(file: IO[bytes], start: int, end: int, limit: tuple[int, ...]) -> bool:
-    """Return whether a JPEG states a size within a limit of height and width; its decoder obeys that size alone."""
+    """Return whether a JPEG states a size within a limit ``(height, width)``; its decoder trusts only that size."""
     place = start + 2
     for _ in range(_MARKERS):
         file.seek(place)
@@ -78,11 +78,12 @@ def _fits(file: IO[bytes], start: int, end: int, limit: tuple[int, ...]) -> bool
 
 
 def check_chain(path: File) -> None:
-    """Follow the directories of a TIFF to the last, since tifffile ignores one that is cut off.
+    """Follow the directories of a TIFF to the last one, since tifffile ignores a truncated directory.
 
     Raises:
-        CmkdError: it is truncated, runs in a circle, or has more than `DIRECTORIES`.
-        struct.error: it ends within a directory.
+        CmkdError: the file is not a TIFF or is truncated, or its directories form a loop or are more than
+            `DIRECTORIES`.
+        struct.error: the file ends within a directory.
     """
     with path.open("rb") as file:
         size = file.seek(0, SEEK_END)
@@ -96,7 +97,7 @@ def check_chain(path: File) -> None:
         (position,) = struct.unpack(f"{order}{pointer}", head[8:16] if big else head[4:8])
         seen: set[int] = set()
         while position:
-            if position in seen:  # tifffile would follow it for ever
+            if position in seen:  # tifffile would follow the loop forever
                 raise CmkdError(f"{path} is damaged: its pages form a loop; replace it")
             seen.add(position)
             if len(seen) > DIRECTORIES:

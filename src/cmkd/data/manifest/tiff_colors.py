@@ -1,4 +1,4 @@
-"""How the samples of a TIFF become the values of its picture, by the same convention as those of a PNG."""
+"""Conversion of the samples of a TIFF to the values of a picture, by the same convention as for PNG."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _JPEG = (6, 7, 33007, 34892)  # compressions whose decoder turns YCbCr into RGB
 
 
 def shown_form(path: File, page: Any, bands: int, dtype: np.dtype[Any]) -> tuple[int, np.dtype[Any]]:  # noqa: ANN401
-    """Return bands and dtype of a page after `as_shown`.
+    """Return the number of bands and the dtype of a page after `as_shown`.
 
     Args:
         path: the file, for messages.
         page: a page of tifffile.
-        bands: as stored.
-        dtype: as stored.
+        bands: number of stored bands.
+        dtype: dtype of the stored values.
 
     Raises:
-        CmkdError: colors that are not converted.
+        CmkdError: the colors are in a form that is not converted.
     """
     meaning = _meaning(page)
     if meaning == _PALETTE:
@@ -45,18 +45,18 @@ def shown_form(path: File, page: Any, bands: int, dtype: np.dtype[Any]) -> tuple
 
 
 def is_as_stored(page: Any) -> bool:  # noqa: ANN401
-    """Return whether `as_shown` leaves the values as they are, so that tags about stored values are about them."""
+    """Return whether `as_shown` leaves the values unchanged, so that tags about stored values apply to them."""
     return _meaning(page) in _PLAIN and page.bitspersample >= 8
 
 
 def as_shown(page: Any, array: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401
-    """Return samples ``(bands, height, width)`` as a picture: larger is brighter, and fewer than 8 bits fill 0 to 255.
+    """Return samples ``(bands, height, width)`` as the values of a picture, in which larger is brighter.
 
-    Palettes and CMYK become RGB. Values of 8 bits and more stay as they are.
+    Values of fewer than 8 bits are stretched to 0 to 255. Palettes and CMYK become RGB. Other values stay as they are.
     """
     meaning, most = _meaning(page), 2**page.bitspersample - 1
     if meaning == _PALETTE:
-        colors = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap  # some writers fill 8 bits of 16
+        colors = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap  # some writers use 8 of the 16 bits
         palette: NDArray[Any] = colors.astype(np.uint8)[:, array[0]]
         return palette
     if meaning == _CMYK:
@@ -70,12 +70,12 @@ def as_shown(page: Any, array: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401
 
 
 def _meaning(page: Any) -> int:  # noqa: ANN401
-    """Return what the samples mean: the tag, except where the decoder or the ink set says otherwise."""
+    """Return the meaning of the samples: the photometric tag, unless the decoder or the ink set overrides it."""
     if 262 not in page.tags:
         return _BLACK_IS_ZERO
     tag = int(page.photometric)
     if tag == _YCBCR and int(page.compression) in _JPEG:
         return _RGB
     if tag == _CMYK and (page.samplesperpixel != 4 or int(page.tags.valueof(332, 1)) != 1):
-        return _BLACK_IS_ZERO  # inks of another kind are bands
+        return _BLACK_IS_ZERO  # other ink sets are read as plain bands
     return tag

@@ -18,11 +18,11 @@ from cmkd.types import Modality
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 2
-"""2: keys in American spelling, `group`, `unsound` and `description`; format 1 is read."""
+"""Format 2 has keys in American spelling, `group`, `unsound` and `description`; format 1 can still be read."""
 AGAIN = "make the pack again"
-"""What to do about a damaged pack."""
+"""Advice in messages about a damaged pack."""
 RESERVED = (*OWN_COLUMNS, "position")
-"""Columns of a pack's index or of its export, which no modality may be named as."""
+"""Columns of a pack's index or of its export; a modality cannot have one of these names."""
 _RENAMED = {"licence": "license", "registered": "co_registered"}
 
 
@@ -32,9 +32,9 @@ class Version:
 
     Args:
         version: number of the version, from 1.
-        rows: pairs up to and including this version.
-        date: when it was committed, ISO 8601 in UTC.
-        index_sha256: checksum of its index file.
+        rows: number of pairs up to and including this version.
+        date: date of the commit, ISO 8601 in UTC.
+        index_sha256: checksum of the version's index file.
         classes: class names.
         split: how the split was made.
         notes: anything else a reader must know.
@@ -51,23 +51,23 @@ class Version:
 
 @dataclass(frozen=True)
 class CardInfo:
-    """What a data set says about itself, which no version of its pack changes.
+    """Description of a data set, which is the same in all versions of its pack.
 
     Args:
         name: short name.
-        title: one line.
+        title: one-line title.
         description: a few paragraphs of Markdown.
-        rich: the teacher's modality by default.
-        poor: the student's modality by default.
+        rich: default modality of the teacher.
+        poor: default modality of the student.
         co_registered: groups of image modalities that share a pixel grid, to be augmented with one geometric transform.
-        mirror: whether a mirrored image is as good a sample of its class: of a ship it is, of a letter it is not.
-        cropped: whether each image is cropped to what it shows, so that large shifts would cut it.
+        mirror: whether a mirrored image is an equally valid sample of its class: true for ships, false for letters.
+        cropped: whether each image is cropped to its object, so that large shifts would cut the object.
         group: what a group of pairs is, such as ``a person``.
-        license: of the data, as its publisher states it.
+        license: license of the data, as its publisher states it.
         citation: BibTeX.
         sources: addresses of the published files.
-        unsound: what is known to be unsound about it as a benchmark.
-        recipe: what a program that makes the pairs needs to make more of them, such as a simulator's name and seed.
+        unsound: known problems of the data set as a benchmark.
+        recipe: what a program that generates pairs needs to generate more of them, such as a simulator's name and seed.
     """
 
     name: str
@@ -86,21 +86,23 @@ class CardInfo:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # tuples, so that lists and what JSON makes of tuples compare equal
+        # tuples, so that the lists that JSON makes of tuples compare equal
         object.__setattr__(self, "sources", tuple(self.sources))
         object.__setattr__(self, "co_registered", tuple(tuple(group) for group in self.co_registered))
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> CardInfo:
-        """Rebuild one from what `to_dict` returned, also after JSON; other keys are ignored, missing ones default.
+        """Rebuild a `CardInfo` from the result of `to_dict`, also after JSON.
+
+        Other keys are ignored; missing keys get their defaults.
 
         Raises:
-            CmkdError: a field of another type.
+            CmkdError: a field has the wrong type.
         """
         return build(CardInfo, said, others=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields of `CardInfo` by name, those of a subclass left out."""
+        """Return the fields of `CardInfo` by name, without those of a subclass."""
         return {field.name: getattr(self, field.name) for field in fields(CardInfo)}
 
 
@@ -111,12 +113,12 @@ class Card(CardInfo):
     Args:
         version: number of this version, from 1.
         classes: class names; a label is a position in them.
-        modalities: by name, with the statistics of this version's train split.
+        modalities: modalities by name, with the statistics of this version's train split.
         split: how the split was made: method, seed, counts.
         rows: number of pairs.
         sha256: file name -> checksum of the bytes that belong to this version (the first `rows` rows of an array).
         history: all versions up to this one.
-        invalid: modality -> number of its invalid values, and of pairs that have any, where it may have some.
+        invalid: modality -> number of invalid values, and of pairs with any, if the modality may have invalid values.
         notes: anything else a reader must know.
     """
 
@@ -137,9 +139,9 @@ class Card(CardInfo):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this version from other data, ready for JSON: its bytes, how they are read, and what for.
+        """What identifies the data of this version, ready for JSON: its bytes, how to read them, and how to use them.
 
-        Means and standard deviations follow from these.
+        Means and standard deviations are left out, since they follow from these.
         """
         names = ("version", "sha256", "classes", "rich", "poor", "co_registered", "mirror", "cropped")
         how = ("kind", "shape", "dtype", "nodata")
@@ -169,7 +171,7 @@ class _Top:
     format: int
     header: Mapping[str, Any]
     versions: tuple[Mapping[str, Any], ...]
-    sha256: str = ""  # of the card itself; cards of earlier releases have none
+    sha256: str = ""  # checksum of the card itself; empty in cards of earlier releases
 
 
 @dataclass
@@ -179,7 +181,7 @@ class CardFile:
     header: dict[str, Any]  # the fields of `CardInfo`, and kind, shape and dtype of the modalities, ready for JSON
     # one record per version: ``version, rows, date, classes, split, notes, statistics, sha256``
     versions: list[dict[str, Any]] = field(default_factory=list)
-    unedited: bool = True  # whether the file has the checksum of its content, or none
+    unedited: bool = True  # whether the checksum in the file matches its content, or is absent
 
     @classmethod
     def read(cls, folder: Path) -> CardFile:
@@ -204,7 +206,7 @@ class CardFile:
         write_json(folder / "card.json", content | {"sha256": _seal(content)})
 
     def declared(self, modalities: Mapping[str, Modality]) -> dict[str, Modality]:
-        """Return modalities with the nodata value that any version may use, also where a version has no use for it."""
+        """Return modalities with their declared nodata value, also where this version has no invalid values."""
         entries = self.header["modalities"]
         return {name: replace(known, nodata=entries[name].get("nodata")) for name, known in modalities.items()}
 
@@ -253,7 +255,7 @@ class CardFile:
 
 @dataclass(frozen=True)
 class _Modalities:
-    """Schema of the modalities in a header; the rest of it is checked as a `CardInfo`."""
+    """Schema of the modalities in a header; the rest of the header is checked as a `CardInfo`."""
 
     modalities: Mapping[str, Mapping[str, Any]]
 
@@ -301,7 +303,7 @@ def check_names(classes: Sequence[str], modalities: Sequence[Modality], info: Ca
 
 
 def _seal(content: Mapping[str, Any]) -> str:
-    """Return the checksum of a card's content, whatever the order and spacing of its JSON."""
+    """Return the checksum of a card's content, independent of the order and spacing of its JSON."""
     kept = {name: value for name, value in content.items() if name != "sha256"}
     return checksum([json.dumps(kept, sort_keys=True).encode()])
 
@@ -332,11 +334,11 @@ def index_name(version: int) -> str:
 
 
 def modality_entry(modality: Modality) -> dict[str, Any]:
-    """Return the fields of a modality that no version changes, ready for JSON."""
+    """Return the fields of a modality that are the same in all versions, ready for JSON."""
     return {key: value for key, value in asdict(modality).items() if key not in ("name", "mean", "std")}
 
 
 def _used(entry: Mapping[str, Any], invalid: tuple[int, int] | None) -> dict[str, Any]:
-    """Return the fields without the mark of invalid samples where a float modality may have some and has none."""
+    """Return the fields, without ``nodata`` for a float modality that may have invalid values (NaN) but has none."""
     none = entry.get("nodata") == "nan" and not (invalid and invalid[0])
     return {key: value for key, value in entry.items() if not (none and key == "nodata")}

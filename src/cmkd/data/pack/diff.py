@@ -36,21 +36,21 @@ class Difference:
     """Differences between two packs; pairs are matched by id.
 
     Args:
-        before: the first pack and version.
-        after: the second.
-        pairs: number of pairs in each.
-        added: ids only in the second.
-        removed: ids only in the first.
-        relabeled: changed class names, empty for unlabeled pairs.
-        moved: changed splits.
-        regrouped: changed groups.
-        groups: names in one pack only, after ``-`` or ``+``, and the split of each.
-        class_counts: class -> number of its pairs in each, where they differ; '' for unlabeled pairs.
-        split_counts: the same for splits.
+        before: location and version of the first pack.
+        after: location and version of the second pack.
+        pairs: number of pairs in each pack.
+        added: ids only in the second pack.
+        removed: ids only in the first pack.
+        relabeled: pairs whose class changed, with class names, empty for no label.
+        moved: pairs whose split changed.
+        regrouped: pairs whose group changed.
+        groups: groups in one pack only, marked ``-`` (first) or ``+`` (second), each with its split.
+        class_counts: class -> number of its pairs in each pack, where they differ; '' for unlabeled pairs.
+        split_counts: split -> number of its pairs in each pack, where they differ.
         changed: modality -> ids whose values differ, or that have the modality in one pack only.
-        metadata: further column of the index -> ids whose cells differ; of one in one pack only, all that have a cell.
-        classes: names in one pack only, after ``-`` or ``+``.
-        modalities: the same for names, kinds, shapes and types of modalities.
+        metadata: metadata column -> ids whose cells differ; a column that is missing from a pack counts as empty.
+        classes: class names in one pack only, marked ``-`` or ``+``.
+        modalities: names, kinds, shapes and types of modalities in one pack only, marked ``-`` or ``+``.
         statistics: channels whose statistics differ.
     """
 
@@ -78,13 +78,13 @@ class Difference:
         return not (any(lists) or any(self.changed.values()) or any(self.metadata.values()) or self.statistics)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
+        """Return all fields and `same`, ready for JSON."""
         entries = {name: [change._asdict() for change in getattr(self, name)] for name in _CHANGES}
         return {"same": self.same} | asdict(self) | entries
 
 
 ROW = "\0row"
-"""Column of a pair's row in the pack; no metadata of a file can have this name."""
+"""Name of the column with a pair's row in the pack; no metadata column can have this name."""
 _CHANGES = ("relabeled", "moved", "regrouped", "statistics")
 
 
@@ -128,8 +128,8 @@ def diff(before: Pack, after: Pack) -> Difference:
 
 
 def _pairs(pack: Pack) -> pd.DataFrame:
-    """Return the index by id, with class names for labels and the row in the pack, under a name that no file has."""
-    names = np.array([*pack.classes, ""], dtype=object)  # UNLABELED is -1, the last one
+    """Return the index by id, with class names as labels, and each pair's row in the pack in the column `ROW`."""
+    names = np.array([*pack.classes, ""], dtype=object)  # UNLABELED is -1, the last name
     labels = names[pack.index["label"].to_numpy()]
     return pack.index.assign(label=labels, **{ROW: np.arange(len(pack))}).set_index("id")
 
@@ -150,7 +150,7 @@ def _signed(before: Sequence[str], after: Sequence[str]) -> list[str]:
 
 
 def _groups(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
-    """Return the groups of one pack only, in the order of their first pairs."""
+    """Return the groups that are in one pack only, in the order of their first pairs."""
     before, after = (dict(zip(pairs["group"], pairs["split"], strict=True)) for pairs in (old, new))
     lost = [f"-{group} ({split})" for group, split in before.items() if group and group not in after]
     return lost + [f"+{group} ({split})" for group, split in after.items() if group and group not in before]
@@ -180,7 +180,7 @@ def _changed(before: Pack, after: Pack, name: str, old: pd.DataFrame, new: pd.Da
 
 
 def _metadata(before: Pack, after: Pack, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the ids whose cells differ by column; a column that a pack lacks is empty there."""
+    """Return, per column, the ids whose cells differ; a column that is missing from a pack counts as empty."""
     names = dict.fromkeys([name for pack in (before, after) for name in metadata_columns(pack.index, pack.modalities)])
     cells = {name: [pairs.get(name, pd.Series("", pairs.index)) for pairs in (old, new)] for name in names}
     return {name: old.index[ours != theirs].astype(str).tolist() for name, (ours, theirs) in cells.items()}

@@ -13,14 +13,14 @@ class VersionEntry(NamedTuple):
     """What one version added to a pack.
 
     Args:
-        version: its number, from 1.
-        date: when it was committed, ISO 8601 in UTC.
-        pairs: all pairs up to and including this version.
-        added: split -> new pairs.
-        classes: class -> new pairs, those without a new pair left out; unlabeled ones have the name ''.
-        new_classes: classes that the version before does not know; none for the first version.
+        version: number of the version, from 1.
+        date: date of the commit, ISO 8601 in UTC.
+        pairs: number of pairs up to and including this version.
+        added: split -> number of new pairs.
+        classes: class -> number of new pairs, only for classes with new pairs; '' for unlabeled pairs.
+        new_classes: classes that the previous version does not have; empty for the first version.
         groups: number of new groups.
-        notes: notes of the version, without those of the version before.
+        notes: notes of the version, without those repeated from the previous version.
     """
 
     version: int
@@ -34,7 +34,7 @@ class VersionEntry(NamedTuple):
 
 
 def history(pack: Pack) -> list[VersionEntry]:
-    """Return what each version up to that of `pack` added, from its index alone.
+    """Return what each version, up to the one opened as `pack`, added; only the index is read.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""The index of a pack as it is read: one row per pair, checked against the card."""
+"""Reader of a pack's index, which has one row per pair and is checked against the card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_index(folder: Path, card: Card) -> pd.DataFrame:
         with parquet_file(path) as file:
             rows, names = file.metadata.num_rows, set(file.schema_arrow.names)
             missing = {"id", "label", "split", "group", *(f"has_{name}" for name in card.modalities)} - names
-            if rows != card.rows or missing:  # before rows are read, which may be many
+            if rows != card.rows or missing:  # checked before the rows are read, since there may be many
                 lacks = f", without {', '.join(sorted(missing))}" if missing else ""
                 raise CmkdError(f"{path} does not match the card: {rows} rows of {card.rows}{lacks}; {AGAIN}")
             index: pd.DataFrame = file.read().to_pandas()
@@ -53,7 +53,7 @@ def _check_values(index: pd.DataFrame, card: Card) -> None:
         raise ValueError(f"its splits must be among {', '.join(SPLITS)}")
     texts = index.drop(columns=["label", *(f"has_{modality}" for modality in card.modalities)])
     for name in map(str, texts):
-        if not all(isinstance(cell, str) for cell in texts[name]):  # which also decodes each
+        if not all(isinstance(cell, str) for cell in texts[name]):  # this also decodes each cell
             raise ValueError(f"{name} holds values that are not text")
     if index["id"].duplicated().any():
         raise ValueError("an id occurs twice")

@@ -1,4 +1,4 @@
-"""Labels hidden or made wrong, pairs left out, folds: all follow from hashes of ids, and from nothing drawn."""
+"""Hidden labels, wrong labels, left-out pairs and folds, all chosen by hashes of ids, without random numbers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def hidden_labels(
 
     Args:
         labels: ``(pairs,)`` classes.
-        ids: of the pairs.
-        partial: ``(pairs,)`` whether a pair lacks a modality; such pairs keep their label last.
-        fraction: of each class that keeps its label, if `number` is None.
-        number: of labels that are kept, spread over the classes.
+        ids: ids of the pairs.
+        partial: ``(pairs,)`` whether a pair lacks a modality; such pairs lose their label first.
+        fraction: fraction of each class that keeps its label, if `number` is None.
+        number: number of labels to keep, spread over the classes.
 
     Raises:
-        CmkdError: fewer labels than classes, or more than there are.
+        CmkdError: `number` is smaller than the number of classes, or larger than the number of labels.
     """
     order, place, of_class = _label_order(labels, ids, partial)
     if number is None:
-        return order[place >= np.round(fraction * of_class, 9)]  # 0.07 * 100 is above 7
+        return order[place >= np.round(fraction * of_class, 9)]  # rounded, since 0.07 * 100 is above 7
     if number < (classes := int((place == 0).sum())):
         raise CmkdError(f"labels is {number}, fewer than the {classes} classes; give at least one label per class")
     if number > (there := len(order)):
@@ -45,10 +45,10 @@ def hidden_labels(
 def _label_order(
     labels: Integers, ids: Iterable[str], partial: NDArray[np.bool_]
 ) -> tuple[Integers, Integers, Integers]:
-    """Return the pairs in the order in which they keep their labels, their place in their class, and its size.
+    """Return the pairs in the order in which they keep labels, their places in their classes, and the class sizes.
 
-    The first n have a fraction of each class, rounded up: a divisor method, by which no class loses a label where n
-    grows.
+    The first n pairs hold the same fraction of each class, rounded up. This is a divisor method: no class loses a label
+    when n grows.
     """
     ranks = np.array(_hashes("label", ids))
     by_class = np.lexsort((ranks, partial, labels))
@@ -62,20 +62,20 @@ def left_out(ids: Iterable[str], partial: NDArray[np.bool_], number: int) -> Int
     """Return the positions of the pairs without a label that are left out.
 
     Args:
-        ids: of the pairs.
-        partial: ``(pairs,)`` whether a pair lacks a modality; such pairs are kept last.
-        number: of pairs that are kept; a smaller number keeps some of these.
+        ids: ids of the pairs.
+        partial: ``(pairs,)`` whether a pair lacks a modality; such pairs are left out first.
+        number: number of pairs to keep; a smaller number keeps a subset of these.
     """
     return np.lexsort((np.array(_hashes("unlabeled", ids)), partial))[number:]
 
 
 def wrong_labels(labels: Integers, ids: Iterable[str], fraction: float, classes: int) -> Integers:
-    """Return the labels with a fraction of them replaced by another class; a smaller fraction replaces some of these.
+    """Return the labels with a fraction replaced by another class; a smaller fraction replaces a subset of these.
 
     Args:
         labels: ``(pairs,)`` classes.
-        ids: of the pairs.
-        fraction: of the pairs.
+        ids: ids of the pairs.
+        fraction: fraction of the labels to replace.
         classes: number of classes, at least 2.
     """
     hashes = _hashes("noise", ids)
@@ -87,11 +87,11 @@ def wrong_labels(labels: Integers, ids: Iterable[str], fraction: float, classes:
 
 
 def folds_of(groups: Iterable[str], ids: Iterable[str], count: int) -> list[int]:
-    """Return the fold of each pair, from 0; groups, or pairs without one, are dealt in the order of their hashes.
+    """Return the fold of each pair, from 0; groups, and pairs without a group, are dealt in the order of their hashes.
 
     Args:
-        groups: of the pairs; empty for none.
-        ids: of the pairs.
+        groups: group of each pair; empty for none.
+        ids: ids of the pairs.
         count: number of folds, at least 2.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Several packs of one kind as one: what several machines made, or several places delivered."""
+"""Merging of packs of one kind, such as packs made on several machines or delivered from several places."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from cmkd.progress import Progress
 from cmkd.types import Modality
 
 _JOINED = ("description", "citation", "unsound")
-"""Texts of a card of which each different one is kept."""
+"""Texts of a card that are joined; each distinct text is kept once."""
 _OWN = ("name", "title", "sources", *_JOINED)
 """Fields of a card that may differ between the packs; the first one's name and title are kept."""
 
 
 def merge(packs: Sequence[Pack], out: Path | str, *, progress: Progress | None = None) -> Pack:
-    """Copy packs of one kind into a new one, which has the arrays, index and statistics of a pack made at once.
+    """Copy packs of one kind into a new pack, with the same arrays, index and statistics as a pack made at once.
 
     The pairs follow each other in the order of the packs; packs that are numbered parts of one whole
     (``cmkd simulate --shard``) come last, in the order of their numbers. Memory is constant.
 
     Args:
-        packs: with equal modalities, classes, license, roles and recipe; ids differ, and a group is in one split.
+        packs: packs with equal modalities, classes, license, roles and recipe; no id may repeat, and each group must be
+            in one split.
         out: folder of the pack to make; it appears whole or not at all.
-        progress: called with the number of copied pairs and of all pairs.
+        progress: called with the number of copied pairs and the number of all pairs.
 
     Raises:
-        CmkdError: the packs do not fit each other, a part is missing, or an id is in two packs; the line names them.
+        CmkdError: the packs do not fit each other, a part is missing, or an id is in two packs; the message names them.
 
     Example:
         >>> import tempfile
@@ -58,7 +59,7 @@ def merge(packs: Sequence[Pack], out: Path | str, *, progress: Progress | None =
         _check_kind(first, other)
     _check_pairs(ordered)
     for pack in ordered:
-        pack.verify_content()  # the new checksums would hold for damaged pairs as well
+        pack.verify_content()  # otherwise the new checksums would confirm damaged pairs
     cards, total = [pack.card for pack in ordered], sum(map(len, ordered))
     with PackWriter(
         destination,
@@ -79,7 +80,7 @@ def merge(packs: Sequence[Pack], out: Path | str, *, progress: Progress | None =
 
 @dataclass(frozen=True)
 class _Part:
-    """Schema of ``part`` in the record of a pack's split: part `number` of `parts`, of a whole of so many pairs."""
+    """Schema of ``part`` in a pack's split record: part `number` of `parts`, which together have `pairs` pairs."""
 
     number: int
     parts: int
@@ -87,10 +88,10 @@ class _Part:
 
 
 def _ordered(packs: Sequence[Pack]) -> list[Pack]:
-    """Return the packs, the numbered parts last and by number.
+    """Return the packs, with the numbered parts last, in the order of their numbers.
 
     Raises:
-        CmkdError: a part is missing or given twice, or they are parts of different wholes.
+        CmkdError: a part is missing or given twice, or the parts are of different runs.
     """
     numbered: dict[int, Pack] = {}
     whole = [pack for pack in packs if "part" not in pack.card.split]
@@ -122,7 +123,7 @@ def _shared(pack: Pack) -> dict[str, Any]:
 
 
 def _check_kind(first: Pack, other: Pack) -> None:
-    """Raise `CmkdError` unless the packs agree in what their pairs are."""
+    """Raise `CmkdError` unless classes, modalities and card fields (except those of `_OWN`) of the packs agree."""
     entries = [{name: modality_entry(m) for name, m in _declared(pack).items()} for pack in (first, other)]
     compared: list[tuple[str, Any, Any]] = [("classes", list(first.classes), list(other.classes))]
     compared += [("modalities", list(entries[0]), list(entries[1]))]
@@ -135,7 +136,7 @@ def _check_kind(first: Pack, other: Pack) -> None:
 
 
 def _apart(ours: object, theirs: object) -> str:
-    """Return what differs, of mappings the entries that do."""
+    """Return both values as text; for mappings, only the entries that differ."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
         return ", ".join(f"{key} {ours.get(key)!r} and {theirs.get(key)!r}" for key in keys)
@@ -178,7 +179,7 @@ def _info(packs: Sequence[Pack]) -> CardInfo:
 
 
 def _split(packs: Sequence[Pack]) -> dict[str, Any]:
-    """Return the record that all packs share, with the counts of all; else their records."""
+    """Return the record that all packs share, otherwise all their records, with the total counts."""
     records = [{key: value for key, value in p.card.split.items() if key not in ("part", "counts")} for p in packs]
     counts = {split: sum(len(pack.rows(split)) for pack in packs) for split in SPLITS}
     shared = records[0] if all(record == records[0] for record in records) else None

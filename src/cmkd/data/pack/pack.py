@@ -6,8 +6,9 @@ On disk a pack is a folder:
 - ``index-0001.parquet``: one row per pair: id, label, split, group, ``has_<modality>``, and metadata;
 - ``<modality>.bin``: the raw array ``(rows, *shape)``, shape and dtype in the card.
 
-It is append-only. A new version adds rows at the end of the arrays and a new index; replacing ``card.json`` commits it.
-Version k consists of the first rows of the arrays, index k, and its own statistics and checksums; it never changes.
+A pack is append-only. A new version adds rows at the end of the arrays and a new index; replacing ``card.json``
+commits it. Version k consists of the first rows of the arrays, index k, and its own statistics and checksums, and
+never changes.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOGETHER = 64
-"""Most samples that `Pack.samples` reads at a time."""
+"""Maximum number of samples that `Pack.samples` reads at a time."""
 LabelCall = tuple[str, tuple[Any, ...]]
-"""A method of `Pack` that hides or replaces labels or leaves out pairs, and its arguments."""
+"""Name of a `Pack` method that hides or replaces labels or leaves out pairs, and its arguments."""
 
 
 class Pack:
     """Paired data on disk, opened by `Pack.open`.
 
-    Pickling, as for the workers of a data loader, carries the place, the version and what was done to the labels.
+    A pickled pack, as sent to data loader workers, holds only its location, its version and `label_calls`.
 
     Attributes:
-        path: the folder; of a pushed pack, that of its card and index in the cache.
+        path: the folder; for a pushed pack, the cache folder of its card and index.
         card: the card of the version.
-        label_calls: the calls that led here from the pack as it is stored.
+        label_calls: the method calls that turned the stored pack into this one.
         index: one row per pair: ``id`` (str), ``label`` (int64, -1 where unlabeled), ``split``, ``group`` (str, empty
             where there is none), ``has_<modality>`` (bool), and further columns of the manifest (str).
 
@@ -80,12 +81,12 @@ class Pack:
 
     @classmethod
     def open(cls, path: Path | str, version: int | None = None) -> Pack:
-        """Open a pack, checking that its files have the size the card states.
+        """Open a pack, checking that no file is smaller than the card states.
 
         Args:
             path: the folder, or the address of a pushed pack, such as ``s3://bucket/ships``, whose arrays are read in
                 blocks through a bounded cache (`cmkd.data.remote`).
-            version: its number; by default the latest.
+            version: number of the version; by default the latest.
 
         Raises:
             CmkdError: there is no pack, a file is missing, truncated or damaged, or there is no such version.
@@ -120,7 +121,7 @@ class Pack:
     def withhold(self, label_fraction: float = 1.0, labels: int | None = None) -> Pack:
         """Return the same pack with the labels of some training pairs hidden; nothing is written.
 
-        Labels are hidden pair by pair, also where pairs share a group. The choice depends on the ids and on which
+        Labels are hidden pair by pair, even if pairs share a group. The choice depends on the ids and on which
         modalities a pair has: pairs with every modality keep their label first, so that teacher and student see the
         same labels. The labels visible at a smaller fraction or number are a subset of those at a larger one.
         Validation and test keep all labels.
@@ -128,10 +129,11 @@ class Pack:
         Args:
             label_fraction: fraction of the labeled training pairs of each class that keep their label, above 0 and at
                 most 1; at least one pair per class keeps it.
-            labels: number of labels to keep instead, spread over the classes in proportion, at least one each.
+            labels: number of labels to keep instead, spread over the classes in proportion, at least one per class.
 
         Raises:
-            CmkdError: the fraction is out of range; fewer labels than classes, more than there are, or both forms.
+            CmkdError: the fraction is out of range, `labels` is below the number of classes or above the number of
+                labels, or both arguments are given.
 
         Example:
             >>> import tempfile
@@ -156,10 +158,10 @@ class Pack:
         """Return the same pack without some of the training pairs that have no label; nothing is written.
 
         The choice depends on the ids. Pairs with every modality are kept first, and those kept at a smaller ratio are a
-        subset of those at a larger one. The others have an empty split.
+        subset of those at a larger one. The pairs that are left out get an empty split.
 
         Args:
-            ratio: pairs without a label that are kept for each training pair with one, at least 0.
+            ratio: number of unlabeled pairs to keep per labeled training pair, at least 0.
 
         Raises:
             CmkdError: the ratio is negative or not finite.
@@ -188,10 +190,10 @@ class Pack:
         The choice depends on the ids. Validation and test keep their labels, and nothing is written.
 
         Args:
-            fraction: of the visible labels, at least 0 and below 1.
+            fraction: fraction of the visible labels to replace, at least 0 and below 1.
 
         Raises:
-            CmkdError: the fraction is out of range, or there is one class.
+            CmkdError: the fraction is out of range, or there is only one class.
 
         Example:
             >>> import tempfile
@@ -216,7 +218,7 @@ class Pack:
         return rows, self.index.iloc[rows]
 
     def _partial(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of some pairs lack a modality."""
+        """Return which of the pairs lack a modality."""
         lacking: NDArray[np.bool_] = ~np.all([present[rows] for present in self._present.values()], axis=0)
         return lacking
 
@@ -230,10 +232,10 @@ class Pack:
         return Pack(self.path, self.card, index, label_calls=calls, remote=self._remote)
 
     def folds(self, count: int) -> NDArray[np.int64]:
-        """Return the fold of every row ``(rows,)``, from 0; -1 where it is no training pair with a visible label.
+        """Return the fold of every row ``(rows,)``, from 0; -1 except for training pairs with a visible label.
 
-        Pairs of one group are in one fold. Groups, or pairs without one, are dealt in the order of a hash of their
-        name, so the folds depend on nothing else and differ by one group at most.
+        Pairs of one group are in the same fold. Groups, and pairs without a group, are dealt in the order of a hash of
+        their name, so the folds depend only on the names, and their sizes differ by one group at most.
 
         Args:
             count: number of folds, at least 2.
@@ -275,9 +277,9 @@ class Pack:
     def array(self, name: str) -> NDArray[Any] | StreamedArray:
         """Return a modality's array ``(rows, *shape)``, read-only; missing rows are zeros.
 
-        It is memory-mapped. That of a pushed pack takes one index, along its rows.
+        The array is memory-mapped. The array of a pushed pack takes one index, along its rows.
 
-        Invalid samples are as stored: `Modality.masked` tells them, and `Modality.filled` gives what a network reads.
+        Invalid samples are as stored: `Modality.masked` marks them, and `Modality.filled` returns what a network reads.
         """
         if name not in self._arrays:
             modality = self.modality(name)
@@ -299,7 +301,7 @@ class Pack:
             labeled: True keeps pairs with a label, False those without, None all.
 
         Raises:
-            CmkdError: for an unknown split or modality.
+            CmkdError: the split or a modality is unknown.
         """
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
@@ -311,17 +313,17 @@ class Pack:
         return np.flatnonzero(keep).astype(np.int64)
 
     def batch(self, rows: NDArray[np.integer[Any]] | Tensor, modalities: Sequence[str] | None = None) -> Batch:
-        """Gather pairs in the stored dtype, on the CPU; what is invalid or missing is filled (`Modality.filled`).
+        """Gather pairs in the stored dtype, on the CPU; invalid and missing values are filled (`Modality.filled`).
 
         Args:
             rows: ``(batch,)`` positions, in any order, repeats allowed.
-            modalities: names of the inputs to read; by default all. `Batch.present` tells of all modalities.
+            modalities: names of the inputs to read; by default all. `Batch.present` covers all modalities.
 
         Raises:
-            IndexError: if a position is outside the pack.
-            CmkdError: for an unknown modality.
+            IndexError: a position is outside the pack.
+            CmkdError: a modality is unknown.
         """
-        import torch  # here, since it takes seconds, and showing a pack does without it
+        import torch  # imported here, since it takes seconds and showing a pack does not need it
 
         positions = np.asarray(rows, dtype=np.int64).reshape(-1)
         if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
@@ -339,13 +341,13 @@ class Pack:
         present = self._present[name][positions]
         if modality.nodata is not None:
             values = modality.filled(values)
-        if present.all() or modality.kind in ("points", "point_series"):  # where zeros are no points
+        if present.all() or modality.kind in ("points", "point_series"):  # zeros are padding there
             return values
         missing = np.broadcast_to(~present.reshape(-1, *[1] * len(modality.shape)), values.shape)
         return modality.filled(np.ma.MaskedArray(values, missing))
 
     def samples(self, name: str, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-        """Yield samples of a modality as `array` holds them, several at a read, which is a request of a pushed pack."""
+        """Yield samples of a modality as `array` holds them; reads several at a time, to save requests."""
         array = self.array(name)
         step = max(1, min(TOGETHER, CHUNK_BYTES // self.modality(name).row_bytes))
         for start in range(0, len(rows), step):
@@ -354,7 +356,7 @@ class Pack:
     def verify(self, *, deep: bool = True, progress: Progress = silent) -> None:
         """Check the pack's files against the card, and the card against its own checksum.
 
-        An edit of the card alone is found; one that replaces its checksum too is not.
+        An edit of the card is found, unless the card's checksum was replaced too.
 
         Args:
             deep: also compare the sha256 of every file, not only sizes, the card and the index.
@@ -372,7 +374,7 @@ class Pack:
     def verify_content(self, progress: Progress = silent) -> None:
         """Compare the sha256 of every file, indexes of earlier versions included, with the card.
 
-        A card whose texts were edited will do.
+        A card whose texts were edited is accepted.
 
         Raises:
             CmkdError: a file has changed.

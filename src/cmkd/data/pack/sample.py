@@ -1,4 +1,4 @@
-"""A bounded sample of a modality's training values, always the same, for statistics that need the values at hand."""
+"""A bounded, deterministic sample of a modality's training values, for statistics that need the values in memory."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from cmkd.data.pack.pack import Pack
 PAIRS, VALUES = 2048, 2**18
 """Largest number of pairs that are read, and about the largest number of values of a channel."""
 GOLDEN = (5**0.5 - 1) / 2
-"""Its multiples modulo 1 fill the interval evenly (Weyl 1916), so the places read move from sample to sample."""
+"""Golden ratio minus 1: its multiples modulo 1 fill the interval evenly (Weyl 1916), so each sample is read at other
+places."""
 
 
 def train_values(pack: Pack, name: str) -> NDArray[np.float32]:
     """Return values of the training pairs that have a modality, ``(n, channels)``.
 
-    Pairs, and places in them, are evenly spaced. Zero rows of points are padding and do not count, nor do places with
-    an invalid value.
+    Pairs, and places within a pair, are evenly spaced. Zero rows of points, which are padding, and places with an
+    invalid value are left out.
 
     Args:
-        pack: the pairs; labels do not matter.
-        name: of the modality.
+        pack: pack to read; labels do not matter.
+        name: name of the modality.
 
     Returns:
-        At least one row; zeros where there is nothing but padding or invalid values.
+        At least one row; a row of zeros if all values are padding or invalid.
 
     Example:
         >>> import tempfile

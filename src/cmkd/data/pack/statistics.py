@@ -13,11 +13,11 @@ from cmkd.io import PIECE_BYTES
 from cmkd.types import Modality
 
 BLOCK = 2**18
-"""Values merged at once; as float64 they fit a processor's cache."""
+"""Number of values merged at once; as float64 they fit a processor's cache."""
 
 
 class ChannelStatistics:
-    """Mean and population standard deviation per channel, in float64, without holding the data.
+    """Mean and population standard deviation per channel, in float64, in constant memory.
 
     Chunks are merged by the pairwise update of Chan, Golub and LeVeque (1983), which stays accurate where the mean is
     large compared with the spread.
@@ -86,7 +86,7 @@ class ChannelStatistics:
         self._count = total
 
     def result(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and standard deviation; 0 and 1 without data, and a deviation of 1 for a constant."""
+        """Return mean and standard deviation; 0 and 1 without data, and a deviation of 1 for a constant channel."""
         deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
         # by range, since rounding gives a constant channel a deviation of about 1e-17
         deviation[~(self._high > self._low)] = 1.0
@@ -94,7 +94,7 @@ class ChannelStatistics:
 
 
 class Pass(NamedTuple):
-    """What one pass over a modality's file gives."""
+    """Result of one pass over a modality's file."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -103,7 +103,7 @@ class Pass(NamedTuple):
 
 
 def statistics_and_checksum(path: Path, modality: Modality, use: NDArray[np.bool_], present: NDArray[np.bool_]) -> Pass:
-    """Return statistics over the rows in `use`, invalid values in those of `present`, and the sha256 of all rows."""
+    """Return statistics of the rows in `use`, invalid counts of the rows in `present`, and the sha256 of all rows."""
     statistics, digest = ChannelStatistics(modality), hashlib.sha256()
     step = max(1, PIECE_BYTES // modality.row_bytes)
     values, pairs = 0, 0

@@ -1,4 +1,4 @@
-"""Checks of what goes into a pack: its names, and chunks of pairs."""
+"""Checks of class names and of chunks of pairs before they are written to a pack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ChunkValidator:
-    """Checks chunks against the declared classes and modalities, and against all earlier chunks and those of `before`.
+    """Checks chunks against the declared classes and modalities, earlier chunks, and the index `before` of the pack.
 
     Raises:
         CmkdError: a group of `before` is in two splits.
@@ -44,10 +44,10 @@ class ChunkValidator:
         present: Mapping[str, NDArray[np.bool_]],
         metadata: Mapping[str, Sequence[str]],
     ) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-        """Return the chunk's rows of the index and its arrays, with absent rows zero; arguments as in `PackWriter.add`.
+        """Return the chunk's index rows and its arrays, with absent rows zero; for the arguments see `PackWriter.add`.
 
         Raises:
-            CmkdError: the first error of the chunk, which is then ignored.
+            CmkdError: the chunk is invalid; the message names its first error, and the chunk is ignored.
         """
         masks = self._masks(len(ids), arrays, present)
         columns = {**metadata, "labels": labels, "splits": splits, "groups": ids if groups is None else groups}
@@ -109,7 +109,7 @@ class ChunkValidator:
             if empty.any():
                 pair = ids.iloc[int(empty.argmax())]
                 raise CmkdError(f"modality '{name}' of pair '{pair}' has no valid value: leave it out of the pair")
-            if modality.nodata == "nan":  # one NaN of the many, so that equal samples have equal bytes
+            if modality.nodata == "nan":  # one bit pattern for NaN, so that equal samples have equal bytes
                 array = np.ma.filled(found, np.nan)
         if array.dtype.kind == "f" and (np.isinf(array).any() or (modality.nodata is None and np.isnan(array).any())):
             wrong = np.isinf(array) if modality.nodata == "nan" else ~np.isfinite(array)
@@ -131,7 +131,7 @@ def check_classes(pack: Pack, classes: Sequence[str], new: Literal["refuse", "al
     """Return the classes of a pack after a delivery with `classes`: the old ones, then the new.
 
     Raises:
-        CmkdError: a class is new and `new` refuses it; the line names the `source` of the delivery.
+        CmkdError: a class is new and `new` refuses it; the message names the `source` of the delivery.
     """
     added = [name for name in classes if name not in pack.classes]
     if added and new == "refuse":
@@ -166,7 +166,7 @@ def complete_index(
 
 
 def metadata_columns(index: pd.DataFrame, modalities: Iterable[str]) -> list[str]:
-    """Return the columns of an index that come from further columns of a manifest."""
+    """Return the metadata columns of an index, which come from further columns of a manifest."""
     own = {"id", "label", "split", "group", *(f"has_{name}" for name in modalities)}
     return [name for name in index.columns if name not in own]
 

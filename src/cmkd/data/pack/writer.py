@@ -23,11 +23,11 @@ from cmkd.types import Modality
 
 
 class PackExistsError(CmkdError):
-    """What was to be written, such as a pack, exists; nothing was overwritten."""
+    """A pack or file to be written already exists; nothing was overwritten."""
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise `PackExistsError` if there is something at a path that is to be written."""
+    """Raise `PackExistsError` if the path to be written already exists."""
     if os.path.lexists(path):
         raise PackExistsError(f"{path} already exists: remove it or choose another path")
 
@@ -35,20 +35,20 @@ def refuse_existing(path: Path) -> None:
 class PackWriter:
     """Writes a pack, or appends to one, in chunks; only the index is held in memory.
 
-    As a context manager it commits on leaving, and on an exception removes what it wrote. A new pack is built in a
-    hidden sibling folder and renamed. What a killed append leaves is beyond the end of every committed version, and
-    the next append cuts it off.
+    As a context manager, it commits on exit, or removes what it wrote if there was an exception. A new pack is
+    built in a hidden sibling folder and renamed. Data left by a killed append lies beyond the end of every committed
+    version, and the next append removes it.
 
     Args:
         destination: folder of the pack to make; must not exist.
-        info: what the data set says about itself.
+        info: description of the data set.
         classes: class names; a label is a position in them.
         modalities: kinds, shapes and dtypes; their statistics are filled in on closing.
         split: how the split was made, for the card.
         notes: anything else a reader must know.
 
     Raises:
-        CmkdError: the destination exists, or names do not fit each other.
+        CmkdError: the destination exists, or the classes, modalities and roles do not fit each other.
 
     Example:
         >>> import tempfile
@@ -97,13 +97,14 @@ class PackWriter:
 
         Args:
             path: folder of the pack.
-            classes: class names if there are new ones: the old names in their order, then the new.
+            classes: class names, if there are new ones: the old names in their order, then the new ones.
             split: how the split of the new pairs was made; by default the last version's record.
             notes: notes of the new version.
-            latest: version after which the arguments were made; by default the latest one.
+            latest: version for which the arguments were prepared, which must still be the latest; by default the
+                present one.
 
         Raises:
-            CmkdError: it is not a pack, another writer holds it or has added a version, or the old classes changed.
+            CmkdError: the path is not a pack, another writer locked it or added a version, or the old classes changed.
         """
         old = Pack.open(path)
         names = old.classes if classes is None else tuple(classes)
@@ -174,7 +175,7 @@ class PackWriter:
             ids: one per pair, unique in the pack.
             labels: positions in the classes, -1 for an unlabeled pair.
             splits: ``train``, ``validation`` or ``test``.
-            groups: what must not cross splits (a vessel, a person); empty or None for none.
+            groups: groups that must not cross splits (a vessel, a person); empty or None for none.
             arrays: modality -> ``(pairs, *shape)`` in the modality's dtype; no entry if the whole chunk lacks it.
             present: modality -> ``(pairs,)`` bool; by default all True. Absent rows are stored as zeros.
             metadata: further columns of the index -> one text per pair.
@@ -215,7 +216,7 @@ class PackWriter:
 
     @property
     def modalities(self) -> list[Modality]:
-        """What it writes; float ones may hold NaN, the value of invalid samples, where they declare it."""
+        """Modalities to write; a float modality may hold NaN, for invalid samples, if it declares this nodata value."""
         return list(self._modalities.values())
 
     @property
@@ -244,7 +245,7 @@ class PackWriter:
         statistics, sha256, invalid = {}, {}, {}
         for name, modality in self._modalities.items():
             file = self._files[name]
-            file.truncate(self._rows * modality.row_bytes)  # extends over the zeros of a missing tail
+            file.truncate(self._rows * modality.row_bytes)  # extends the file by zeros if the last rows lack it
             file.flush()
             os.fsync(file.fileno())
             present = index[f"has_{name}"].to_numpy()
@@ -289,7 +290,7 @@ class PackWriter:
         if self._old is None:
             shutil.rmtree(self._folder, ignore_errors=True)
         else:
-            # read from disk, since an interrupt may come just after the card was replaced, which committed
+            # read from disk, since an interrupt may come just after the card was replaced and so committed
             kept = int(CardFile.read(self._folder).versions[-1]["rows"])
             for name, file in self._files.items():
                 file.truncate(kept * self._modalities[name].row_bytes)

@@ -50,13 +50,13 @@ def assemble(
     Args:
         lists: two or more, with different names.
         manifest: CSV file to write; must not exist. Its folder must hold all files.
-        gate: tolerances.
+        gate: tolerances in time and place.
         keep_unmatched: also write captures without a partner, with empty cells for missing modalities.
-        drop_ambiguous: leave the captures of ambiguous pairs without a partner.
+        drop_ambiguous: treat the captures of ambiguous pairs as unmatched.
 
     Raises:
         CmkdError: the manifest exists or does not end in .csv, files are outside its folder, no pair was found, no file
-            of a list exists, the lists give a pair two splits, or they cannot be compared.
+            of a list exists, the lists give a pair two splits, or the lists cannot be compared.
     """
     first, *others = lists
     names = [captures.name for captures in lists]
@@ -102,7 +102,7 @@ def assemble(
 
 
 def _no_pair(lists: Sequence[Captures], gate: Gate) -> str:
-    """Say why no pair was found: the places, where times fit, else the clocks or the tolerances."""
+    """Return why no pair was found: the places if the times match, otherwise the clocks or the tolerances."""
     first, *others = lists
     within = f"{gate.seconds:g} s" + (f" and {gate.meters:g} m" if gate.meters else "")
     said = f"no capture of {first.name} has a partner within {within}"
@@ -187,8 +187,8 @@ def _split(members: Sequence[tuple[Captures, int]]) -> str:
 def _united(groups: Sequence[Sequence[tuple[Captures, int]]]) -> dict[str, str]:
     """Return group -> the first of the groups that share pairs with it, directly or through others.
 
-    Lists may have groups of different kinds, such as flights and passes; no group of either may cross splits. Nor may a
-    vessel that is the group of some captures, if others of it have a flight.
+    Lists may have groups of different kinds, such as flights and passes; no group of any list may cross splits. Nor may
+    a vessel that is the group of some captures while its other captures belong to a flight.
     """
     own = {captures.groups[row] for members in groups for captures, row in members}
     pairs = [[name for one in members for name in _names(*one) if name and name in own] for members in groups]
@@ -209,7 +209,10 @@ def _record(
     alone: dict[str, list[int]],
     gate: Gate,
 ) -> list[list[str]]:
-    """Return the rows of the record; `seen` is the first list as each of the others met it, with the vessels known."""
+    """Return the rows of the record.
+
+    `seen` maps the name of each other list to the first list as it was matched with that list, with the vessels known.
+    """
     lines = []
     for other in others:
         found, first = matchings[other.name], seen[other.name]
@@ -223,7 +226,7 @@ def _record(
 
 
 def _alone(one: Captures, other: Captures, rows: list[int], gate: Gate) -> list[list[str]]:
-    """Return a row of the record per capture without a partner, with its nearest capture."""
+    """Return a row of the record per unmatched capture, with the nearest capture of the other list."""
     lines = []
     for row, (place, late, meters) in zip(rows, nearest(one, other, rows, gate), strict=True):
         if gate.meters is not None and not np.isfinite(meters):

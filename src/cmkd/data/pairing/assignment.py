@@ -1,4 +1,4 @@
-"""One-to-one assignment with the least total cost on sparse candidates, and pairs that another one nearly equals."""
+"""Minimum-cost one-to-one assignment on sparse candidates, and detection of ambiguous pairs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 0.25
-"""Fraction of the cost of an unpaired capture, below which another assignment costs nearly the same; our choice: if the
-tolerance is three standard deviations of the differences in time, the other one is about a third as likely."""
-_BATCH = 512  # candidates that are solved together, since the solver's time grows with the square of their number
-_ROUNDS = 200  # exchanges in a row that are followed
-_KNOT = 64  # pairs whose exchanges are followed in every order; among more of them all are ambiguous
+"""Another assignment costs nearly the same if its extra cost is below this fraction of the cost of an unpaired capture.
+Our choice: if the tolerance is three standard deviations of the time differences, the other one is about a third as
+likely."""
+_BATCH = 512  # candidates solved together, since the solver's time grows with the square of their number
+_ROUNDS = 200  # most exchanges in a chain that are followed
+_KNOT = 64  # most interlocked pairs whose cyclic exchanges are examined; in a larger set all are ambiguous
 
 
 def assign(
@@ -22,7 +23,7 @@ def assign(
 
     The total is the sum of the costs of all pairs, plus `alone` for every capture of the first list without a partner.
     Candidates that share no capture, directly or through others, do not affect each other, so every connected part is
-    solved by itself.
+    solved separately.
 
     Args:
         rows: ``(candidates, 2)`` positions in the two lists, without repeats.
@@ -31,7 +32,7 @@ def assign(
         alone: cost of a capture without a partner.
 
     Source:
-        LAPJVsp (Jonker and Volgenant 1987), as `scipy.sparse.csgraph.min_weight_full_bipartite_matching` has it.
+        LAPJVsp (Jonker and Volgenant 1987), as in `scipy.sparse.csgraph.min_weight_full_bipartite_matching`.
 
     Example:
         >>> rows = np.array([[0, 0], [0, 1], [1, 0]])
@@ -51,18 +52,18 @@ def ambiguous(
     alone: float,
     chosen: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Return which chosen candidates another assignment leaves out at a total that is less than `MARGIN` larger.
+    """Return which chosen pairs are missing from another assignment whose total is at most slightly larger (`MARGIN`).
 
-    Another assignment differs by chains (a capture takes the partner of another, which takes the next one's, a free
-    one, or stays alone; likewise from the second list) and by exchanges in a circle. A pair whose captures have no
+    Other assignments differ by chains (a capture takes the partner of another capture, which takes the next partner, a
+    free one or none; likewise from the second list) and by cyclic exchanges. A pair whose captures have no
     other candidate is never ambiguous.
 
     Args:
-        rows: as in `assign`.
-        cost: as in `assign`.
-        sizes: as in `assign`.
-        alone: as in `assign`.
-        chosen: what `assign` returned.
+        rows: candidates, as in `assign`.
+        cost: costs of the candidates, as in `assign`.
+        sizes: lengths of the lists.
+        alone: cost of a capture without a partner.
+        chosen: result of `assign`.
 
     Example:
         >>> rows, cost = np.array([[0, 0], [0, 1], [1, 2]]), np.array([0.1, 0.2, 0.1])
@@ -75,7 +76,7 @@ def ambiguous(
     rest = np.ones(len(rows), np.bool_)
     rest[chosen] = False
     ends, more = np.column_stack([pair[0][rows[rest, 0]], pair[1][rows[rest, 1]]]), cost[rest]
-    # both chains count the loss of the pair itself
+    # both chains count the loss of the pair itself, so it is subtracted once
     leaving = _chains(ends, more, own, alone)
     extra = leaving + _chains(ends[:, ::-1], more, own, alone) - (alone - own)
     extra = np.minimum(extra, _cycles(ends, more, own, leaving, MARGIN * alone))
@@ -84,7 +85,7 @@ def ambiguous(
 
 
 def uncontested(rows: NDArray[np.int64], sizes: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return which candidates are the only one of both captures."""
+    """Return which candidates are the only candidate of both their captures."""
     one = [np.bincount(rows[:, side], minlength=sizes[side])[rows[:, side]] == 1 for side in (0, 1)]
     both: NDArray[np.bool_] = one[0] & one[1]
     return both
@@ -113,7 +114,7 @@ def _cheapest(rows: NDArray[np.int64], cost: NDArray[np.float64], alone: float) 
 
     first, second = _numbered(rows[:, 0]), _numbered(rows[:, 1])
     count, others = int(first.max()) + 1, int(second.max()) + 1
-    # each capture of the first list may get a dummy partner; 1 is added to all costs, since a zero would be no edge
+    # each capture of the first list may get a dummy partner; 1 is added to all costs, since scipy reads 0 as no edge
     dummy = np.arange(count, dtype=np.int32)
     ends = np.concatenate([first, dummy]), np.concatenate([second, others + dummy])
     costs = np.concatenate([cost, np.full(count, alone + 1e-9)]) + 1
@@ -124,14 +125,14 @@ def _cheapest(rows: NDArray[np.int64], cost: NDArray[np.float64], alone: float) 
 
 
 def _numbered(values: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return values as numbers from 0; of 32 bits, as scipy below 1.15 reads no others."""
+    """Return values renumbered from 0, in 32 bits, since scipy below 1.15 reads no other integers."""
     return np.unique(values, return_inverse=True)[1].astype(np.int32)
 
 
 def _chains(
     ends: NDArray[np.int64], more: NDArray[np.float64], own: NDArray[np.float64], alone: float
 ) -> NDArray[np.float64]:
-    """Return by how much the total grows, per pair, if its first capture finds another place and its second none.
+    """Return, per pair, how much the total grows if its first capture gets another place and its second gets none.
 
     Args:
         ends: ``(others, 2)`` pairs that the captures of the other candidates belong to, -1 for none.
@@ -141,7 +142,7 @@ def _chains(
     """
     moved = ends[ends[:, 0] >= 0]
     step = more[ends[:, 0] >= 0] - own[moved[:, 0]]
-    grown = np.append(alone - own, 0.0)  # the last for a place that is free
+    grown = np.append(alone - own, 0.0)  # the last entry is for a free place
     for _ in range(_ROUNDS):
         before = grown.copy()
         np.minimum.at(grown, moved[:, 0], step + before[moved[:, 1]])
@@ -157,10 +158,10 @@ def _cycles(
     leaving: NDArray[np.float64],
     limit: float,
 ) -> NDArray[np.float64]:
-    """Return by how much the total grows, per pair, if it exchanges partners with others; infinite above `limit`.
+    """Return, per pair, how much the total grows if it exchanges partners in a cycle; infinite above `limit`.
 
-    What leaving costs is the shortest way to a free place, so that with its differences no exchange costs less than 0,
-    and only those below the limit matter.
+    `leaving` is the length of the shortest path to a free place. Used as a potential, it makes the cost of every
+    exchange at least 0, so only exchanges that cost less than the limit matter.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components, dijkstra
@@ -168,7 +169,7 @@ def _cycles(
     grown = np.full(len(own), np.inf)
     (one, other), step = ends.T, more - own[ends[:, 0]] + leaving[ends[:, 1]] - leaving[ends[:, 0]]
     tight = (ends >= 0).all(axis=1) & (step < limit)
-    # a zero would be no edge
+    # scipy reads 0 as no edge
     one, other, step = one[tight], other[tight], step[tight].clip(1e-12)
     graph = csr_array((step, (one, other)), shape=(len(own), len(own)))
     knot = connected_components(graph, connection="strong")[1]

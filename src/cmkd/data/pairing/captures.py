@@ -18,7 +18,7 @@ from cmkd.errors import CmkdError, no_column
 
 _ALIASES = {"lat": "latitude", "lon": "longitude", "lng": "longitude", "long": "longitude"}
 _FASTEST = 1000.0
-"""Largest speed that is read, m/s; above it a unit is wrong."""
+"""Largest accepted speed, m/s; a larger value indicates a wrong unit."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Captures:
     """Captures of one sensor."""
 
     name: str  # name of the modality
-    source: Path  # file of the list; its paths are relative to its folder
+    source: Path  # file of the list; the paths in it are relative to its folder
     ids: list[str]  # one per capture, unique
     files: list[str]  # path per capture as in the list
     times: Times  # ``(captures,)`` seconds, and what they are counted from
@@ -56,7 +56,7 @@ class Captures:
 
     @property
     def fastest(self) -> float:
-        """Largest known speed, m/s."""
+        """Largest known speed, m/s; 0 if none is known."""
         return 0.0 if self.motion is None else float(np.nan_to_num(self.motion[:, 1]).max())
 
     def motion_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -64,7 +64,7 @@ class Captures:
         return np.full((len(rows), 2), np.nan) if self.motion is None else self.motion[rows]
 
     def points(self) -> NDArray[np.float64]:
-        """Return ``(captures, 3)`` coordinates, m, whose straight distance never exceeds the distance over ground."""
+        """Return ``(captures, 3)`` coordinates, m, whose Euclidean distance never exceeds the ground distance."""
         if self.place is None:
             return np.zeros((len(self), 3))
         return straight(self.place, geographic=self.geographic)
@@ -76,15 +76,15 @@ def read_captures(path: Path, name: str | None = None, *, unit: TimeUnit | None 
     Columns: ``path``; ``time`` as `cmkd.data.pairing.times.read_times` reads it; ``latitude`` and ``longitude`` (or
     ``lat`` and ``lon``) in degrees, or ``x`` (east) and ``y`` (north) in meters, or neither; optional ``course`` in
     degrees clockwise from north and ``speed`` in m/s, with empty cells where unknown; optional ``id`` (by default the
-    path), ``label``, ``split``, ``group`` and ``mmsi`` (nine digits of the vessel, which is also the group by default).
+    path), ``label``, ``split``, ``group`` and ``mmsi`` (nine digits of the vessel, also the default group).
 
     Args:
         path: a CSV or Parquet file.
-        name: name of the modality; by default that of the file.
-        unit: unit of times that are numbers; by default told by their magnitude.
+        name: name of the modality; by default the file name without suffix, in lower case.
+        unit: unit of times that are numbers; by default inferred from their magnitude.
 
     Raises:
-        CmkdError: a column is missing, or a cell cannot be read; the line names it.
+        CmkdError: a column is missing, or a cell cannot be read; the message names it.
     """
     modality = name or path.stem.lower()
     if not modality.isidentifier() or modality in OWN_COLUMNS:

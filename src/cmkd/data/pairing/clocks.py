@@ -16,19 +16,19 @@ from cmkd.data.quality.limits import NORMAL, robust
 from cmkd.errors import CmkdError
 
 CHANCE = 0.001
-"""Probability of as many captures that agree at some offset in unrelated lists, above which an offset is refused."""
+"""Largest chance that as many captures of unrelated lists agree at some offset; above it, the offset is refused."""
 AMBIGUOUS = 0.8
-"""Fraction of the agreeing captures from which another offset makes the best one ambiguous."""
+"""The best offset is ambiguous if another one has more than this fraction of its agreeing captures."""
 _ANCHORS, _PEAKS, _SAMPLE = 6, 3, 2000
-_LEAST, _MOST = 32, 512  # captures of an anchor
-_DIFFERENCES = 2_000_000  # of an anchor; bounds time and memory
+_LEAST, _MOST = 32, 512  # smallest and largest number of captures of an anchor
+_DIFFERENCES = 2_000_000  # most time differences of an anchor; bounds time and memory
 _MOST_DRIFTS = 33
-_BESIDE = (*range(-13, -2, 2), *range(3, 14, 2))  # widths from a clock to those that tell what chance gives
+_BESIDE = (*range(-13, -2, 2), *range(3, 14, 2))  # offsets, in widths, of the wrong clocks that show chance agreement
 
 
 @dataclass(frozen=True)
 class _Lists:
-    """Two lists in the order of time."""
+    """Two lists sorted by time."""
 
     first: NDArray[np.float64]  # s, ascending
     second: NDArray[np.float64]  # s, ascending
@@ -36,7 +36,7 @@ class _Lists:
     meters: float
 
     def near(self, rows: NDArray[np.int64], others: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
-        """Whether captures of the two lists, which broadcast, are within the distance."""
+        """Return whether captures of the two lists are within the distance; the two arguments broadcast."""
         assert self.points is not None
         apart = np.linalg.norm(self.points[0][rows] - self.points[1][others], axis=-1)
         within: NDArray[np.bool_] = apart <= self.meters
@@ -74,23 +74,24 @@ class _Lists:
 def estimate_clock(first: Captures, second: Captures, gate: Gate) -> Clock:
     """Return the offset and drift of the second list's clock that most captures agree with.
 
-    Any offset at which the lists overlap may be found, and drifts up to `MOST_DRIFT`. Anchors, runs of consecutive
-    captures of the first list, are compared with the whole second list: the differences in time of all captures within
-    the tolerance in place are sorted, and the windows of two tolerances with the most differences are candidates. Each
-    is followed through ever longer parts of the lists by a line through the nearest partners, without outliers; the
-    line with which most captures agree wins. If another one fits nearly as well, narrower windows are tried, since
-    captures that come more often than the tolerance fit everywhere. What chance gives is the share that agrees with
-    clocks slightly off, or that of evenly spread captures if it is larger. A drift that noise may explain, or that
-    makes less than a tenth of the tolerance, is 0.
+    Any offset at which the lists overlap may be found, and drifts up to `MOST_DRIFT`. Anchors, which are runs of
+    consecutive captures of the first list, are compared with the whole second list: the time differences of all
+    captures within the tolerance in place are sorted, and the windows of two tolerances with the most differences are
+    candidates. Each candidate is refined over ever longer parts of the lists by fitting a line to the nearest partners,
+    without outliers; the line with which most captures agree wins. If another line fits nearly as well, narrower
+    windows are tried, since captures more frequent than the tolerance agree with any offset. The agreement expected by
+    chance is the share of captures that agree with slightly wrong clocks, or the share for evenly spread captures if
+    that is larger. A drift that noise may explain, or that changes times by less than a tenth of the tolerance, is set
+    to 0.
 
     Args:
-        first: one list.
-        second: another, with times and places in the same units.
-        gate: tolerances.
+        first: one list of captures.
+        second: another list, with times and places in the same units.
+        gate: tolerances in time and place.
 
     Raises:
-        CmkdError: as `match`; also if few captures agree, or others nearly as many with another offset (as for captures
-            at even intervals).
+        CmkdError: for the same reasons as `match`; also if too few captures agree, or nearly as many agree with another
+            offset (as for captures at regular intervals).
 
     Example:
         >>> from pathlib import Path
@@ -127,7 +128,7 @@ def _in_order(first: Captures, second: Captures, gate: Gate) -> _Lists:
 
 
 def _ranked(lists: _Lists, width: float) -> list[Clock]:
-    """Return candidates, the one with which most captures agree first."""
+    """Return candidate clocks, starting with the one with which most captures agree."""
     found: list[Clock] = []
     count, drifts = _anchor(lists, width)
     for start in np.unique(np.linspace(0, len(lists.first) - count, _ANCHORS).astype(np.int64)):
@@ -139,7 +140,7 @@ def _ranked(lists: _Lists, width: float) -> list[Clock]:
 
 
 def _anchor(lists: _Lists, width: float) -> tuple[int, NDArray[np.float64]]:
-    """Return the number of captures of an anchor, and drifts of which one is near enough to see its peak."""
+    """Return the number of captures of an anchor, and trial drifts so close together that one shows the peak."""
     total, spacing = len(lists.first), float(np.ptp(lists.first)) / max(len(lists.first) - 1, 1)
     count = min(_MOST, total)
     while True:
@@ -153,7 +154,7 @@ def _peaks(lists: _Lists, rows: NDArray[np.int64], drifts: NDArray[np.float64], 
     """Return the clocks with which most differences of an anchor agree."""
     times = lists.first[rows]
     origin = float(times.mean())
-    # of a very long list the part around the anchor, so that memory stays bounded
+    # only the part around the anchor of a very long list, so that memory stays bounded
     most = max(_DIFFERENCES // len(rows), 1)
     start = max(int(np.searchsorted(lists.second, origin)) - most // 2, 0)
     part = slice(start, start + most)
@@ -165,7 +166,7 @@ def _peaks(lists: _Lists, rows: NDArray[np.int64], drifts: NDArray[np.float64], 
         if not len(late):
             continue
         ends = np.searchsorted(late, late + 2 * width, side="right")
-        # among equal counts the offset nearest zero
+        # among equal counts, the offset nearest zero is preferred
         scores = ends - np.arange(len(late)) - 0.5 * np.abs(late) / max(float(np.abs(late[[0, -1]]).max()), 1e-9)
         for _ in range(_PEAKS):
             top = int(scores.argmax())
@@ -175,13 +176,13 @@ def _peaks(lists: _Lists, rows: NDArray[np.int64], drifts: NDArray[np.float64], 
             left, right = np.searchsorted(late, (late[top] - 2 * width, late[top] + 2 * width))
             scores[left : right + 1] = -1
     ranked = [clock for _, clock in sorted(found, key=lambda entry: (-ceil(entry[0]), abs(entry[1].drift), -entry[0]))]
-    # a wrong drift may give more differences than none, but not more captures that agree in the end
+    # a wrong drift may give more differences than zero drift, but not more agreeing captures in the end
     peaks = [_distinct(clocks, width) for clocks in (ranked, [clock for clock in ranked if not clock.drift])]
     return list(dict.fromkeys(peaks[0] + peaks[1]))
 
 
 def _distinct(ranked: Sequence[Clock], width: float) -> list[Clock]:
-    """Return the first clocks, without the same one with another drift."""
+    """Return the first clocks whose offsets differ, so that a clock is not repeated with another drift."""
     found: list[Clock] = []
     for clock in ranked:
         if all(abs(clock.ahead - other.ahead) > 2 * width for other in found):
@@ -192,7 +193,7 @@ def _distinct(ranked: Sequence[Clock], width: float) -> list[Clock]:
 def _follow(lists: _Lists, clock: Clock, half: float, width: float) -> Clock:
     """Fit a clock to ever longer parts of the lists around its origin.
 
-    A drift is kept only if three standard errors of it are within the tolerance up to the ends of the next part.
+    A drift is kept only if three of its standard errors stay within the tolerance up to the ends of the next part.
     """
     half, furthest = max(half, width), max(float(np.abs(lists.first[[0, -1]] - clock.origin).max()), width)
     while True:
@@ -207,9 +208,9 @@ def _follow(lists: _Lists, clock: Clock, half: float, width: float) -> Clock:
 
 
 def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64], most_error: float) -> Clock:
-    """Return the clock after a line through what is late, fitted again without outliers.
+    """Return the clock corrected by a line through the delays `late`, refitted without outliers.
 
-    A slope with a larger standard error than `most_error` is left out.
+    A slope with a larger standard error than `most_error` is ignored.
     """
     if not len(late):
         return clock
@@ -230,7 +231,7 @@ def _fitted(clock: Clock, times: NDArray[np.float64], late: NDArray[np.float64],
 
 
 def _final(lists: _Lists, clock: Clock, width: float, gate: Gate) -> Clock:
-    """Return the clock with its origin amid the captures that agree, and without a drift that means nothing."""
+    """Return the clock with its origin at the mean time of the agreeing captures, without an insignificant drift."""
     rows = np.arange(len(lists.first))
     agreeing, late = lists.late(clock, width, rows)
     times = lists.first[agreeing]
@@ -240,7 +241,7 @@ def _final(lists: _Lists, clock: Clock, width: float, gate: Gate) -> Clock:
     _, noise = robust(late)
     sure = spread > 0 and abs(clock.drift) > 4 * noise / (sqrt(len(times)) * spread)
     scale = sqrt(len(times))
-    # standard errors; that of a median is 1.25 times that of a mean
+    # the standard error of a median is 1.25 times the standard error of a mean
     moved = replace(moved, error=1.25 * noise / scale, drift_error=noise / (scale * spread or inf))
     if not (sure and len(times) >= 8 and abs(clock.drift) * span > 0.1 * gate.seconds):
         moved = replace(moved, drift=0.0)
@@ -256,18 +257,18 @@ def _counted(lists: _Lists, clock: Clock, width: float, rows: NDArray[np.int64])
 
 
 def _even(rows: NDArray[np.int64], most: int = _SAMPLE) -> NDArray[np.int64]:
-    """Return at most so many rows, evenly spread."""
+    """Return at most `most` rows, evenly spread."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def _apart(lists: _Lists, one: Clock, other: Clock) -> float:
-    """Return the seconds between two clocks in the middle of the first list."""
+    """Return the difference of two clocks in the middle of the first list, s."""
     middle = lists.first[len(lists.first) // 2 : len(lists.first) // 2 + 1]
     return float(np.abs(one.at(middle) - other.at(middle))[0])
 
 
 def _convincing(lists: _Lists, width: float, best: Clock, rival: Clock | None) -> bool:
-    """Whether more captures agree than a regular interval or chance explains."""
+    """Return whether more captures agree than regular intervals or chance explain."""
     from scipy.stats import binom
 
     if rival is not None and rival.agreeing > AMBIGUOUS * best.agreeing:
@@ -280,7 +281,7 @@ def _convincing(lists: _Lists, width: float, best: Clock, rival: Clock | None) -
 
 
 def _beside(lists: _Lists, clock: Clock, width: float) -> float:
-    """Return the mean share that agrees with clocks slightly off, which is high where captures come in passes."""
+    """Return the mean share of captures that agree with slightly wrong clocks, which is high if they come in passes."""
     rows = _even(np.arange(len(lists.first)))
     moved = (replace(clock, ahead=clock.ahead + k * width) for k in _BESIDE)
     return float(np.mean([_counted(lists, other, width, rows).share for other in moved]))

@@ -1,4 +1,4 @@
-"""How far a clock is ahead of another and drifts, and its estimate from a few pairs that are known."""
+"""Offset and drift of one clock against another, and their estimate from a few known pairs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MOST_DRIFT = 500e-6
 
 @dataclass(frozen=True)
 class Clock:
-    """How far a clock is ahead of the first list's: ``ahead + drift * (time - origin)``, with time on the first."""
+    """Offset of a clock from the first list's clock, at a time on the first: ``ahead + drift * (time - origin)``."""
 
     ahead: float  # s
     drift: float = 0.0  # s gained per s
     origin: float = 0.0  # s on the first list's clock
     agreeing: int = 0  # number of captures of the first list with a partner within the tolerances, or of known pairs
     share: float = 1.0  # of the shorter list's captures that agree
-    error: float = nan  # standard error of `ahead`, s; NaN if the clock is stated or a single pair tells it
-    drift_error: float = nan  # standard error of `drift`, also where the drift is too small to be sure of
+    error: float = nan  # standard error of `ahead`, s; NaN if the clock is given or comes from a single pair
+    drift_error: float = nan  # standard error of `drift`, also where the drift is not significant
 
     def at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what this clock shows at times of the first list's clock."""
@@ -51,10 +51,10 @@ class Clock:
 def read_known_pairs(path: Path, first: Captures, second: Captures) -> list[tuple[int, int]]:
     """Read a CSV or Parquet file with a column of ids per list, and return positions in both lists.
 
-    Rows with an empty cell tell nothing of these two lists.
+    Rows with an empty cell in one of the two columns are skipped.
 
     Raises:
-        CmkdError: a column is missing, or an id is not in its list; the line names it.
+        CmkdError: a column is missing, or an id is not in its list; the message names it.
     """
     table = read_text_table(path, f"the columns {first.name} and {second.name} with ids of captures")
     lists = (first, second)
@@ -73,19 +73,20 @@ def read_known_pairs(path: Path, first: Captures, second: Captures) -> list[tupl
 
 
 def known_clock(first: Captures, second: Captures, pairs: Sequence[tuple[int, int]], gate: Gate) -> Clock:
-    """Return the offset and drift of the second list's clock from pairs that are known.
+    """Return the offset and drift of the second list's clock, estimated from known pairs.
 
-    A line is fitted by least squares. Its slope, the drift, is taken from three pairs on, if it differs from 0 by four
-    standard errors and makes more than a tenth of the tolerance; otherwise it is 0 and the offset is the mean.
+    A line is fitted by least squares. Its slope, the drift, is used only if there are at least three pairs, it differs
+    from 0 by more than four standard errors, and it changes times by more than a tenth of the tolerance; otherwise the
+    drift is 0 and the offset is the mean.
 
     Args:
-        first: one list.
-        second: another.
-        pairs: positions in the two lists.
-        gate: tolerances.
+        first: one list of captures.
+        second: another list of captures.
+        pairs: known pairs, as positions in the two lists.
+        gate: tolerances in time and place.
 
     Raises:
-        CmkdError: there are no pairs, they disagree by more than the tolerance, or they tell more than `MOST_DRIFT`.
+        CmkdError: there are no pairs, they disagree by more than the tolerance, or their drift exceeds `MOST_DRIFT`.
 
     Example:
         >>> from cmkd.data.pairing.times import Times

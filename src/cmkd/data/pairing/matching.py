@@ -15,7 +15,7 @@ from cmkd.data.pairing.places import ground_distance, moved
 from cmkd.errors import CmkdError
 
 DAY = 86_400.0
-"""Seconds of a day, the least tolerance for dates without a time of day."""
+"""Seconds of a day, the smallest tolerance for dates without a time of day."""
 MOST_CANDIDATES = 10_000_000
 """Number of candidate pairs above which the tolerances are refused."""
 
@@ -52,27 +52,28 @@ class Matching:
 def match(first: Captures, second: Captures, gate: Gate) -> Matching:
     """Pair two lists one to one by the assignment with the least total cost.
 
-    The cost of a pair is half the sum of its squared time and distance, each divided by its tolerance, so 1 at the
-    tolerances. If courses and speeds are known, both captures are moved to one time before their distance is taken:
-    half the way each, or the one whose motion is known all of it. Captures identified as different vessels are never
-    paired.
+    The cost of a pair is half the sum of the squares of its time difference and its distance, each divided by its
+    tolerance first, so it is 1 at the tolerances. If courses and speeds are known, the captures are moved to one time
+    before their distance is computed: both by half the time difference, or only the one whose motion is known, by all
+    of it. Captures identified as different vessels are never paired.
 
-    An unpaired capture costs 1, or less, down to a quarter, if captures compete and the nearest ones are much closer
-    than the tolerance (`_cost_alone`). The greatest number of pairs is not the aim, because where captures are missing
-    it shifts whole rows of them by one. Of 5,000 simulated instants 10 s apart, of which each sensor misses a fifth
-    with 0.7 s of jitter, it makes 7.8, 30.5 and 32.5 % of the pairs wrong at tolerances of 10, 12 and 15 s; here 1.9,
-    0.2 and 0.2 % are, and below 0.1 % of those not marked as ambiguous (`benchmarks/results/pairing.md`).
+    An unpaired capture costs 1, or less (down to a quarter) if captures compete and the nearest ones are much closer
+    than the tolerance (`_cost_alone`). The number of pairs is not maximized, because where captures are missing this
+    shifts whole runs of captures by one. For 5,000 simulated instants 10 s apart, of which each sensor misses a fifth,
+    with 0.7 s of jitter, maximizing makes 7.8, 30.5 and 32.5 % of the pairs wrong at tolerances of 10, 12 and 15 s;
+    this method makes 1.9, 0.2 and 0.2 % wrong, and below 0.1 % of the pairs not marked as ambiguous
+    (`benchmarks/results/pairing.md`).
 
     Candidates come from a tree over time and place, and the assignment is sparse: memory and time grow with the number
-    of candidates, not with the product of the lists.
+    of candidates, not with the product of the list lengths.
 
     Args:
-        first: one list.
-        second: another, with times and places in the same units.
-        gate: tolerances.
+        first: one list of captures.
+        second: another list, with times and places in the same units.
+        gate: tolerances in time and place.
 
     Raises:
-        CmkdError: the lists cannot be compared, a tolerance is not positive, or it admits too many candidates.
+        CmkdError: the lists cannot be compared, a tolerance is not positive, or there are too many candidates.
 
     Example:
         >>> import tempfile
@@ -100,11 +101,11 @@ def match(first: Captures, second: Captures, gate: Gate) -> Matching:
 
 
 def nearest(first: Captures, second: Captures, rows: Sequence[int], gate: Gate) -> list[tuple[int, float, float]]:
-    """Return the nearest capture of the second list for captures of the first, in units of the tolerances.
+    """Return, for captures of the first list, the nearest one of the second, measured in units of the tolerances.
 
     Returns:
-        Per capture, position in the second list, seconds it is later, and distance in meters; the nearest in time and
-        NaN if a place is unknown.
+        Per capture, the nearest one's position in the second list, the seconds by which it is later, and its distance
+        in meters. If a place is unknown, the nearest one in time, with distance NaN.
     """
     from scipy.spatial import KDTree
 
@@ -120,10 +121,10 @@ def nearest(first: Captures, second: Captures, rows: Sequence[int], gate: Gate) 
 
 
 def apart_in_place(first: Captures, second: Captures, gate: Gate) -> str:
-    """Say of lists without a pair how many captures match by time alone and how far apart; empty if none does.
+    """Return how many captures of lists without a pair match by time alone, and how far apart; empty if none does.
 
     Raises:
-        CmkdError: as `match`, for pairs by time alone.
+        CmkdError: for the same reasons as `match` by time alone.
     """
     if gate.meters is None or first.place is None or second.place is None:
         return ""
@@ -142,7 +143,7 @@ def apart_in_place(first: Captures, second: Captures, gate: Gate) -> str:
 
 
 def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:
-    """Raise `CmkdError` unless times, and places if they count, are of one kind, and the tolerances fit them."""
+    """Raise `CmkdError` unless the times (and places, if used) of both lists are of one kind and fit the tolerances."""
     if not gate.seconds > 0 or (gate.meters is not None and not gate.meters > 0):
         raise CmkdError(f"tolerances must be positive, got {gate.seconds} s and {gate.meters} m")
     clocks = {captures.times.clock: captures for captures in (second, first)}
@@ -172,7 +173,7 @@ def check_comparable(first: Captures, second: Captures, gate: Gate) -> None:
 
 
 def _scaled(captures: Captures, gate: Gate, reach: float = 0.0) -> NDArray[np.float64]:
-    """Return ``(captures, 1 or 4)`` coordinates in units of the tolerances; that of distance is `reach` m wider."""
+    """Return ``(captures, 1 or 4)`` coordinates in units of the tolerances, the one in place `reach` m wider."""
     time = (captures.seconds / gate.seconds)[:, None]
     return time if gate.meters is None else np.column_stack([time, captures.points() / (gate.meters + reach)])
 
@@ -183,7 +184,7 @@ def _candidates(
     """Return all pairs within the tolerances, the seconds by which the second is later, and the meters between."""
     from scipy.spatial import KDTree
 
-    # what both together may move between their times
+    # how far both together may move between their times
     reach = gate.seconds * max(captures.fastest for captures in (first, second))
     scaled = [_scaled(captures, gate, reach) for captures in (first, second)]
     placed = [np.flatnonzero(np.isfinite(coordinates).all(axis=1)) for coordinates in scaled]
@@ -203,7 +204,7 @@ def _candidates(
 
 
 def different_vessels(first: Captures, second: Captures, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return for which rows, one of each list, the vessels are known and differ."""
+    """Return for which pairs of rows the vessels are known and differ."""
     if first.vessels is None or second.vessels is None:
         return np.zeros(len(rows), np.bool_)
     one, other = (np.asarray(names, dtype=object) for names in (first.vessels, second.vessels))
@@ -225,7 +226,7 @@ def _misses(
 def _at_one_time(
     first: Captures, second: Captures, rows: NDArray[np.int64], late: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the places of candidates moved to one time: between theirs, or that of the one whose motion is unknown."""
+    """Return the places of candidates at one time: halfway between, or the time of the one whose motion is unknown."""
     motions = [captures.motion_of(rows[:, side]) for side, captures in enumerate((first, second))]
     known = [~np.isnan(motion).any(axis=1) for motion in motions]
     share = [np.where(known[side], np.where(known[1 - side], 0.5, 1.0), 0.0) for side in (0, 1)]
@@ -242,10 +243,11 @@ def _misfit(late: NDArray[np.float64], meters: NDArray[np.float64], gate: Gate) 
 
 
 def _cost_alone(rows: NDArray[np.int64], cost: NDArray[np.float64], sizes: tuple[int, int]) -> float:
-    """Return the cost of an unpaired capture: 40 times the median of those that are nearest to each other.
+    """Return the cost of an unpaired capture: 40 times the median cost of the mutually nearest pairs.
 
-    Of normal differences in time that is 4.3 standard deviations. It is at most 1, the tolerance, and at least a
-    quarter, half the tolerance, and 1 for fewer than 30 such pairs. These numbers are our choice.
+    For normally distributed time differences, this corresponds to 4.3 standard deviations. The cost is at most 1 (the
+    tolerance) and at least a quarter (half the tolerance), and 1 if there are fewer than 30 such pairs. These numbers
+    are our choice.
     """
     nearest_of = [np.full(size, np.inf) for size in sizes]
     for side in (0, 1):

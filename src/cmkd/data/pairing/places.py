@@ -1,4 +1,4 @@
-"""Places over ground: distances, and where something is after it moved along its course."""
+"""Places on the ground: distances, and dead reckoning along a course."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def moved(
         geographic: whether `place` is in degrees.
 
     Source:
-        The direct problem of the great circle, on a sphere of radius `EARTH`: the distance moved is within 0.6 % of
-        that on the ellipsoid WGS84, so 0.3 m for the 50 m of 10 m/s in 5 s.
+        The direct problem of the great circle, on a sphere of radius `EARTH`: the distance is within 0.6 % of the
+        distance on the WGS84 ellipsoid, which is 0.3 m for 10 m/s over 5 s (50 m).
 
     Example:
         >>> motion = np.array([[90.0, 10.0]])
@@ -68,7 +68,7 @@ def moved(
 
 
 def straight(place: NDArray[np.float64], *, geographic: bool) -> NDArray[np.float64]:
-    """Return ``(n, 3)`` coordinates, m, whose straight distance never exceeds the distance over ground."""
+    """Return ``(n, 3)`` coordinates, m, whose Euclidean distance never exceeds the ground distance."""
     if not geographic:
         return np.column_stack([place, np.zeros(len(place))])
     latitude, longitude = np.radians(place).T

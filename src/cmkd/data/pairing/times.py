@@ -1,4 +1,4 @@
-"""Times of captures: dates in ISO 8601 and compact forms, counts since 1970 by magnitude, and a sensor's own clock."""
+"""Times of captures: ISO 8601 and compact dates, counts since 1970 in an inferred unit, and a sensor's own clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EPOCH = (631_152_000.0, 4_102_444_800.0)
 """1990 and 2100 in seconds since 1970: counts since then in s, ms, us and ns lie in four separate ranges."""
 _AHEAD = 366 * 86_400.0
-"""How far after now a count of no stated unit may lie, s: later ones are dates, such as 2023031120000 (day 31)."""
+"""How far in the future a count of no stated unit may lie, s; later ones are dates, such as 2023031120000 (day 31)."""
 _DATE = re.compile(
     r"(?P<year>\d{4})(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
     r"(?:[Tt _]?(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
@@ -32,7 +32,7 @@ class Times(NamedTuple):
     """Times of a list of captures."""
 
     seconds: NDArray[np.float64]  # one per capture, s; since 1970 in UTC if `clock` is not ``own``
-    clock: Literal["own", "UTC", "naive"]  # count of the sensor's own, dates with a zone or since 1970, dates without
+    clock: Literal["own", "UTC", "naive"]  # sensor's own count; date with zone or count since 1970; date without zone
     daily: bool  # whether they are dates without a time of day
 
 
@@ -40,15 +40,15 @@ def read_times(table: TextTable, unit: TimeUnit | None = None) -> Times:
     """Read the column ``time``, whose cells are all of one form.
 
     Dates are ISO 8601, with or without a zone, or compact, as in 20230131, 20230131T120000Z or 20230131120000. Numbers
-    are counts since 1970 where their magnitude tells the unit, from 1990 to a year from now; smaller ones are
-    seconds of the sensor's own clock. Any others are refused.
+    are counts since 1970 if in some unit they lie between 1990 and a year from now; smaller numbers are seconds of
+    the sensor's own clock. All other numbers are refused.
 
     Args:
-        table: with the column ``time``.
-        unit: unit of numbers; by default told by their magnitude. Dates with separators stay dates.
+        table: table with the column ``time``.
+        unit: unit of numbers; by default inferred from their magnitude. Dates with separators are still read as dates.
 
     Raises:
-        CmkdError: a cell has another form than most, or the unit cannot be told; the line names it.
+        CmkdError: a cell has a different form from most cells, or the unit is unclear; the message names it.
 
     Example:
         >>> from pathlib import Path
@@ -80,7 +80,7 @@ def when(seconds: float, clock: str) -> str:
 
 
 def _mostly_dates(cells: pd.Series) -> bool:
-    """Whether most cells are eight or fourteen digits that are dates."""
+    """Return whether most cells are dates written as eight or fourteen digits."""
     digits = cells.map(lambda cell: _DIGITS.fullmatch(cell) is not None)
     return bool(digits.mean() > 0.5 and _stamps(cells[digits])[0].notna().mean() > 0.5)
 
@@ -95,13 +95,13 @@ def _dates(table: TextTable, cells: pd.Series) -> Times:
     if zoned.any() and not zoned.all():
         row = int(np.flatnonzero(~zoned)[0])
         raise CmkdError(f"{table.lines[row]}: time '{cells[row]}' has no time zone, unlike others: add it")
-    # in microseconds, since nanoseconds span the years 1677 to 2262 alone
+    # in microseconds, since nanoseconds span only the years 1677 to 2262
     counts = stamps.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
     return Times(counts / 1e6, "UTC" if zoned.all() else "naive", bool(daily.all()))
 
 
 def _stamps(cells: pd.Series) -> tuple[pd.Series, pd.DataFrame]:
-    """Return times in UTC, NaT where a cell is no date, and the parts of the dates as text."""
+    """Return times in UTC, NaT where a cell is not a date, and the parts of the dates as text."""
     found = [match.groupdict() if (match := _DATE.fullmatch(cell)) else {} for cell in cells]
     names = ("year", "month", "day", "hour", "minute", "second", "fraction", "zone")
     parts = pd.DataFrame([{name: part.get(name) for name in names} for part in found], columns=names, dtype=object)

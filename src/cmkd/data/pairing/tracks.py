@@ -1,4 +1,4 @@
-"""Tracks of vessels from archives of AIS reports, and where a vessel is between its reports and just beyond them."""
+"""Tracks of vessels from archives of AIS reports, with a vessel's place between its reports and just beyond them."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _UNKNOWN = {"", "0", "undefined", "unknown", "nan"}  # types of ships
 
 @dataclass(frozen=True)
 class Tracks:
-    """Reports of vessels, in the order of vessels and of time."""
+    """Reports of vessels, sorted by vessel and time."""
 
     path: Path
     vessels: list[str]  # MMSI
     types: list[str]  # type of ship per vessel as in the file, in lower case; empty if unknown
-    start: NDArray[np.int64]  # ``(vessels + 1,)`` place of the first report of each
+    start: NDArray[np.int64]  # ``(vessels + 1,)`` position of each vessel's first report, and the end
     seconds: NDArray[np.float64]  # ``(reports,)`` since 1970, UTC
     place: NDArray[np.float64]  # ``(reports, 2)`` latitude and longitude, degrees
     motion: NDArray[np.float64]  # ``(reports, 2)`` course, degrees, and speed, m/s; NaN where not available
-    rows: int  # of the file, others than ships' reports in the span included
+    rows: int  # number of rows of the file, including those that are not used
 
     def at(self, vessel: int, seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return where a vessel is, and its motion, at some times.
+        """Return the place and motion of a vessel at some times.
 
         Between two reports at most `LONGEST_GAP` apart the place is interpolated; otherwise it is dead reckoned from
         the nearer one, for at most `REACH`.
@@ -79,14 +79,14 @@ def read_tracks(path: Path, span: tuple[float, float]) -> Tracks:
     """Read a CSV file of AIS reports in the layout of a public archive, plain or compressed, in bounded pieces.
 
     Args:
-        path: with the columns of MarineCadastre (MMSI, BaseDateTime, LAT, LON, SOG, COG, VesselType; or mmsi,
+        path: file with the columns of MarineCadastre (MMSI, BaseDateTime, LAT, LON, SOG, COG, VesselType; or mmsi,
             base_date_time, latitude, longitude, sog, cog, vessel_type) or of the Danish Maritime Authority
-            (# Timestamp, MMSI, Latitude, Longitude, SOG, COG, Ship type); others are ignored. Times are in UTC, speeds
-            in knots. Quotation marks in a row that enclose no cell of it are left out.
+            (# Timestamp, MMSI, Latitude, Longitude, SOG, COG, Ship type); other columns are ignored. Times are in UTC,
+            speeds in knots. Quotation marks that do not enclose a cell are ignored.
         span: first and last time of interest, s since 1970; reports far outside are not kept.
 
     Raises:
-        CmkdError: the file cannot be read, lacks a column, or has no time, or no report of a ship in the span.
+        CmkdError: the file cannot be read, lacks a column, has no valid time, or has no report of a ship in the span.
 
     Source:
         Columns: NOAA InPort item 52807 (fisheries.noaa.gov/inport/item/52807) and the header of the files aisdk-*.csv.
@@ -141,7 +141,7 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
         places = [k for k, name in enumerate(names) if name and names.index(name) == k]
         danish = "timestamp" in header[names.index("time")].lower()
         with LocalFileSystem().open(str(path), "r", encoding="utf-8", newline="", compression="infer") as opened:
-            # index_col: a comma at the end of each row is no further column
+            # index_col=False: a comma at the end of each row does not add a column
             for chunk in pd.read_csv(  # type: ignore[call-overload]  # pandas needs no more of a file
                 _LoneQuotes(opened), index_col=False, chunksize=_CHUNK, usecols=places, dtype=str,
                 keep_default_na=False, on_bad_lines="skip",
@@ -158,15 +158,15 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
 
 
 class _LoneQuotes:
-    """A text file without the quotation marks that enclose no cell of their row.
+    """A text file without those quotation marks that do not enclose a cell.
 
-    Names of ships hold them. They would open a cell that ends rows later, and take these rows with it.
+    Names of ships contain such marks. They would open a cell that ends rows later and swallows the rows between.
     """
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
-    def __iter__(self) -> Iterator[str]:  # pandas asks for it
+    def __iter__(self) -> Iterator[str]:  # pandas requires it
         return iter(self.read, "")
 
     def read(self, size: int = -1) -> str:
@@ -176,7 +176,7 @@ class _LoneQuotes:
 
 
 def _cells(found: pd.DataFrame, *, danish: bool) -> pd.DataFrame:
-    """Return a chunk with all columns, its cells in one form."""
+    """Return a chunk with all columns and normalized cells."""
     for column in ("course", "speed", "type"):
         found[column] = found[column].str.strip().str.lower() if column in found else ""
     for column in ("mmsi", "type"):
@@ -185,8 +185,8 @@ def _cells(found: pd.DataFrame, *, danish: bool) -> pd.DataFrame:
 
 
 def _times(cells: pd.Series, *, danish: bool) -> pd.Series:
-    """Return seconds since 1970, NaN where a cell is no time."""
-    # only under the name of the Danish archive, since others may write the month first
+    """Return seconds since 1970, NaN where a cell is not a time."""
+    # only for the Danish archive's column name, since other files may write the month first
     form = "%d/%m/%Y %H:%M:%S" if danish and cells.str.contains("/", regex=False).any() else "ISO8601"
     stamps = pd.to_datetime(cells.str.strip(), utc=True, format=form, errors="coerce")
     return (stamps - pd.Timestamp(0, tz="UTC")).dt.total_seconds()

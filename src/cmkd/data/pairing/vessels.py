@@ -1,4 +1,4 @@
-"""Captures identified as vessels of AIS tracks, which gives them a position, a group and a label."""
+"""Identification of captures with vessels of AIS tracks, which gives them a position, a group and a label."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ AIS_CLASSES: Mapping[str, tuple[str, ...]] = {
     "cargo": ("70-79", "cargo"),
     "tanker": ("80-89", "tanker"),
 }
-"""Classes of the types of ships that AIS states: numbers of the identifiers by which ships report their type
-(imorules.com/GUID-4AF512F5-1714-491A-858D-456C752CC12E.html, as in ITU-R M.1371), and words as in the Danish archive.
+"""Class -> AIS ship types: the numbers by which ships report their type
+(imorules.com/GUID-4AF512F5-1714-491A-858D-456C752CC12E.html, as in ITU-R M.1371), and the words of the Danish archive.
 Joining towing and tugs is our choice; spare and reserved numbers and other types (90 to 99) have no class."""
 
 MOST_TYPE = 99
-"""Largest type of ship that AIS can state."""
+"""Largest number of a ship type in AIS."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Identified:
     captures: Captures
     found: int  # captures with a vessel
     missed: int  # captures near no track at their time, or whose vessel was given to another capture
-    unsure: int  # captures near which several vessels are, left without
+    unsure: int  # captures near several vessels, left without a vessel
     unlabeled: int  # captures whose vessel has a type without a class
 
 
@@ -59,7 +59,7 @@ def read_ship_classes(path: Path) -> dict[str, str]:
     Types are numbers (70), ranges of them (70-79), or words as in the file of reports (Cargo).
 
     Raises:
-        CmkdError: the file cannot be read, an entry is no type, or a type has two classes.
+        CmkdError: the file cannot be read, an entry is not a type, or a type has two classes.
 
     Example:
         >>> import tempfile
@@ -80,7 +80,7 @@ def read_ship_classes(path: Path) -> dict[str, str]:
 
 
 def classes_by_type(classes: Mapping[str, tuple[str, ...]] = AIS_CLASSES, where: str = "AIS_CLASSES") -> dict[str, str]:
-    """Return the class of every type, with ranges written out; `where` names their source in messages."""
+    """Return the class of every type, with ranges written out; `where` names the source of `classes` in messages."""
     found: dict[str, str] = {}
     for name, types in classes.items():
         for entry in types:
@@ -99,14 +99,15 @@ def classes_by_type(classes: Mapping[str, tuple[str, ...]] = AIS_CLASSES, where:
 def identify(captures: Captures, tracks: Tracks, meters: float, classes: Mapping[str, str]) -> Identified:
     """Give captures the position, motion, MMSI and class of the vessel they show.
 
-    A capture with an ``mmsi`` gets the position of that vessel at its time, or none if there is no report of it.
-    Another one is assigned to a vessel within the distance, one to one among the captures of an instant, with the least
-    sum of squared distances; never to a vessel whose ``mmsi`` another capture of the instant has. Ambiguous
-    assignments are dropped, since a wrong identity is worse than none. Groups and labels that a list gives stay.
+    A capture with an ``mmsi`` gets the position of that vessel at its time, or none if there is no report of the
+    vessel. Any other capture is assigned to a vessel within the distance, one to one among the captures of an instant,
+    with the least sum of squared distances, but never to a vessel whose ``mmsi`` another capture of the instant has.
+    Ambiguous assignments are dropped, since a wrong identity is worse than none. Groups and labels given in the list
+    are kept.
 
     Args:
-        captures: with times in UTC, and places in degrees or an ``mmsi`` for each.
-        tracks: of all vessels around.
+        captures: captures with times in UTC, and with places in degrees or a column ``mmsi`` or both.
+        tracks: tracks of all vessels in the area.
         meters: largest distance between a capture's place and its vessel.
         classes: class of every type of ship, as `classes_by_type` returns it.
 
@@ -148,7 +149,7 @@ def check_identifiable(captures: Captures, ais: Path) -> None:
 def _near(
     captures: Captures, tracks: Tracks, meters: float, asked: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return ``(candidates, 2)`` captures that are asked for and vessels within the distance, and the distances, m."""
+    """Return ``(candidates, 2)`` captures of `asked` and vessels within the distance, and the distances, m."""
     free = np.flatnonzero(asked) if captures.place is not None else np.zeros(0, np.int64)
     free = free[np.argsort(captures.seconds[free], kind="stable")]
     times, rows, distances = captures.seconds[free], [np.zeros((0, 2), np.int64)], [np.zeros(0)]
@@ -157,7 +158,7 @@ def _near(
         part = free[slice(*np.searchsorted(times, (report[0] - REACH, report[-1] + REACH)))]
         assert captures.place is not None
         far = ground_distance(tracks.at(k, captures.seconds[part])[0], captures.place[part], geographic=True)
-        near = far <= meters  # of an unknown place it is NaN
+        near = far <= meters  # the distance is NaN where the place is unknown
         rows.append(np.column_stack([part[near], np.full(int(near.sum()), k)]))
         distances.append(far[near])
     return np.concatenate(rows), np.concatenate(distances)
@@ -166,7 +167,7 @@ def _near(
 def _with_vessels(
     captures: Captures, tracks: Tracks, vessel: NDArray[np.int64], classes: Mapping[str, str]
 ) -> tuple[Captures, NDArray[np.bool_]]:
-    """Return captures with what the tracks tell of their vessels, and for which they tell a position."""
+    """Return captures with the data of their vessels from the tracks, and which captures got a position."""
     count = len(captures)
     place = np.full((count, 2), np.nan) if captures.place is None else captures.place.copy()
     motion, known = captures.motion_of(np.arange(count)).copy(), np.zeros(count, np.bool_)
@@ -176,7 +177,7 @@ def _with_vessels(
         at, course = tracks.at(int(k), captures.seconds[rows])
         seen, moving = np.isfinite(at).all(axis=1), np.isfinite(course).all(axis=1)
         place[rows[seen]], known[rows[seen]] = at[seen], True
-        motion[rows[seen & moving]] = course[seen & moving]  # of a report without one, the list's own stays
+        motion[rows[seen & moving]] = course[seen & moving]  # where a report has no motion, the list's own is kept
         for row in rows:
             vessels[row] = tracks.vessels[k]
             groups[row] = groups[row] or tracks.vessels[k]

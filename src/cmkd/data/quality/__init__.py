@@ -1,4 +1,4 @@
-"""Faults of pairs, judged by what is usual in the data set itself, and shortcuts to the class; nothing is dropped."""
+"""Detection of faulty pairs, by limits taken from the data set itself, and of shortcuts to the class; drops nothing."""
 
 from cmkd.data.quality.check import check
 from cmkd.data.quality.faults import KINDS, Fault, FaultReport, Shortcut, Shortcuts

@@ -1,4 +1,4 @@
-"""Checks every pair: measures each sample once, then compares it with all others."""
+"""The check of every pair: each sample is measured once, then compared with all others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AGREED = 0.9
 class _Column:
     """Measures and faults of one modality, by pair."""
 
-    measures: dict[int, Measures] = field(default_factory=dict)
+    measures: dict[int, Measures] = field(default_factory=dict)  # row -> measures
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)  # row -> kind, message
 
     def sound(self) -> list[int]:
@@ -46,13 +46,13 @@ class _Column:
 def check(source: Source, *, progress: Callable[[int, int], None] | None = None) -> FaultReport:
     """Find faults in paired data; nothing is changed or dropped.
 
-    Samples are read one at a time, and a few hundred numbers of each are kept. Limits come from the modality itself
-    (`cmkd.data.quality.limits`). Of several faults of one sample the most serious is reported, in the order of `KINDS`.
-    Duplicates are searched among sound samples, and the later of two pairs carries the fault.
+    Samples are read one at a time, and a few hundred numbers are kept for each. Limits come from the modality itself
+    (`cmkd.data.quality.limits`). If a sample has several faults, the most serious one is reported, in the order of
+    `KINDS`. Duplicates are searched among samples without a fault, and the later of two pairs gets the fault.
 
     Args:
         source: a folder or a pack, from `open_source`.
-        progress: called with the number of pairs read and the number of all pairs.
+        progress: callback, called with the number of pairs read and the total number of pairs.
 
     Example:
         >>> import tempfile
@@ -149,14 +149,14 @@ def _measure(
 
 
 def _without_gaps(picture: NDArray[Any]) -> NDArray[np.float64]:
-    """Return a picture whose invalid values are its mean, where they are no edges."""
+    """Return a picture with its invalid values replaced by its mean, so that they make no edges."""
     values = np.ma.masked_invalid(picture.astype(np.float64))
     found: NDArray[np.float64] = np.ma.filled(values, values.mean() if values.count() else 0.0)
     return found
 
 
 def _form(found: Measures) -> tuple[int, int, str]:
-    """Return number of axes, channels and type, which do not depend on the size."""
+    """Return number of axes, number of channels and dtype, which do not depend on the size."""
     channels = found.shape[0] if len(found.shape) == 3 else found.shape[-1]
     return len(found.shape), channels, found.dtype
 
@@ -213,7 +213,7 @@ def _judge_form(column: _Column, usual: tuple[int, int, str], *, sized: bool) ->
 
 
 def _sizes_note(name: str, column: _Column, usual: tuple[int, int, str]) -> str:
-    """Say how many sizes a modality has, where none is so usual that the others are flagged; else empty."""
+    """Return a note if a modality has several sizes, none common enough to flag the others; else empty."""
     axes = slice(1, None) if usual[0] == 3 else slice(0, -1)
     measures = (column.measures[row] for row in column.sound())
     sizes = Counter(found.shape[axes] for found in measures if _form(found) == usual)
@@ -252,7 +252,7 @@ def _judge_values(column: _Column) -> dict[str, float]:
 
 
 def _clipped_end(found: Measures, high: float, low: float) -> tuple[str, float, float] | None:
-    """Return the end at which a sample is clipped, its share and the limit; missing last rows do not count."""
+    """Return the end at which a sample is clipped, the fraction there and the limit; ignore constant last rows."""
     for end, share, limit in (("highest", found.high, high), ("lowest", found.low, low)):
         elsewhere = (share - found.tail) / max(1 - found.tail, 1e-12)
         if share > limit and (found.tail < LEAST_TAIL or elsewhere > limit):

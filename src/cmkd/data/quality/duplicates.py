@@ -1,8 +1,8 @@
-"""The duplicate finders: by value, by likeness within one set of images, and pixel by pixel between two sets.
+"""Search for duplicates: by value, by likeness within one set of images, and pixel by pixel between two sets.
 
 `exact_duplicates` and `near_duplicates` look for samples that occur again within a data set; `near_duplicates` takes
-its limit from the data set itself and finds re-encoded images. `repeated` finds all images of one set that another set
-also has, such as train and test, within a fixed tolerance.
+its limit from the data set itself and finds re-encoded images. `repeated` finds all images of one set, such as test,
+that another set, such as train, also has, within a fixed tolerance.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from cmkd.data.quality.limits import FEWEST, most_likeness, robust
 
 BLOCK = 1024
-"""Images compared with all others at once."""
+"""Number of images that are compared with all others at once."""
 TOLERANCE = 0.1
-"""`repeated` images differ by at most this fraction of the contrast of the one they repeat."""
+"""Maximum difference of images that `repeated` finds, as a fraction of the contrast of the image in the other set."""
 _GRID = 8
 
 Reader = Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
-"""Yields the images of ascending rows in blocks ``(some, channels, height, width)`` uint8."""
+"""Function that yields the images of ascending rows in blocks ``(some, channels, height, width)`` uint8."""
 
 
 class Duplicate(NamedTuple):
@@ -41,7 +41,7 @@ def digest(array: NDArray[Any]) -> str:
 
 
 def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
-    """Return every sample whose content occurred before, with the first that has it; empty digests are left out.
+    """Return every sample whose content occurred before, with the first sample that has it; skip empty digests.
 
     Example:
         >>> exact_duplicates(["a", "b", "a", "", ""])
@@ -56,20 +56,20 @@ def exact_duplicates(digests: Sequence[str]) -> list[Duplicate]:
 
 
 def near_duplicates(descriptors: NDArray[np.float32], groups: Sequence[str]) -> tuple[list[Duplicate], float]:
-    """Return images that resemble an earlier one more than chance allows, and the limit of likeness.
+    """Return images that resemble an earlier image more than chance allows, and the limit of likeness.
 
-    Like a perceptual hash this compares low cosine frequencies, but by their values, each in units of its own spread
-    over the data set. Where all images show a ship in the middle of a sea, their common content does not count.
-    Re-encoding, brightness, contrast, noise and halving the size leave the likeness above 0.9. A shift or crop by two
-    pixels of 64, or a mirror image, is not found, nor a duplicate of an image whose content is fainter than the change:
-    of 2,000 EuroSAT images, JPEG versions of quality 70 are found for all whose deviation is above 10 levels of 255,
-    and for 90 % overall; no two of the originals are matched.
+    Like a perceptual hash, this compares low cosine frequencies, but by their values, each in units of its own spread
+    over the data set. Content that all images share, such as a ship in the middle of a sea, does not count.
+    Re-encoding, halving the size, and changes of brightness, contrast or noise leave the likeness above 0.9. Images
+    that are mirrored, or shifted or cropped by two pixels of 64, are not found, nor are duplicates of images whose
+    content is fainter than the change: of 2,000 EuroSAT images, JPEG versions of quality 70 are found for all images
+    whose standard deviation is above 10 levels of 255, and for 90 % overall; no two of the originals are matched.
 
-    Time is quadratic in the number of images (ten thousand take seconds), memory is linear.
+    Time is quadratic in the number of images (ten thousand take seconds); memory is linear.
 
     Args:
-        descriptors: ``(images, numbers)`` of `Measures`.
-        groups: one per image; images of one group (a vessel) resemble each other and are not compared.
+        descriptors: ``(images, numbers)``, each row `Measures.descriptor` of an image.
+        groups: group of each image; images of one group (such as a vessel) resemble each other and are not compared.
 
     Returns:
         The duplicates, and the limit, which is 1 for fewer than three images.
@@ -107,16 +107,16 @@ def _scaled(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Images, and a signature of each under 1 kB that tells most of them apart."""
+    """A set of images, with a signature under 1 kB per image that distinguishes most of them."""
 
     read: Reader  # yields images by row
     rows: NDArray[np.int64]  # ascending
-    grid: NDArray[np.float32]  # ``(images, cells)`` means of a coarse grid over all channels, about the middle gray
+    grid: NDArray[np.float32]  # ``(images, cells)`` means in a coarse grid over all channels, less the middle gray
     contrast: NDArray[np.float32]  # ``(images,)`` standard deviation within a channel
 
     @classmethod
     def of(cls, read: Reader, rows: NDArray[np.int64]) -> ImageRows:
-        """Read `rows` once."""
+        """Read the images of `rows` once and compute their signatures."""
         grids, contrast = [np.empty((0, 1), np.float32)], [np.empty(0, np.float32)]
         for images in read(rows) if len(rows) else ():
             values = images.astype(np.float32)
@@ -128,17 +128,18 @@ class ImageRows:
         return cls(read, rows, np.concatenate(grids[1:] or grids), np.concatenate(contrast))
 
     def each(self, places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield the images at ascending places in `rows`, with their place."""
+        """Yield place and image for ascending places in `rows`."""
         blocks = self.read(self.rows[places]) if len(places) else ()
         return zip(places.tolist(), (image for block in blocks for image in block), strict=True)
 
 
 def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
-    """Return the rows of `images` whose image is also one of `others`.
+    """Return the rows of `images` whose image is also in `others`.
 
-    Two images are the same if their root mean square difference is at most `TOLERANCE` times the contrast of the other
-    (its standard deviation within a channel); images without contrast must be equal. Only pairs whose coarse grids
-    differ as little are compared in full. This misses none, since averaging never makes a difference larger.
+    Two images are the same if their root mean square difference is at most `TOLERANCE` times the contrast of the image
+    in `others` (its standard deviation within a channel); images without contrast must be equal. Only pairs whose
+    coarse grids differ by no more than that are compared in full; none is missed, since averaging never increases a
+    difference.
     """
     if not len(images.rows) or not len(others.rows):
         return images.rows[:0]
@@ -146,7 +147,7 @@ def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
     limit = TOLERANCE * others.contrast
     found: set[int] = set()
     targets = np.unique(second)
-    for start in range(0, len(targets), BLOCK):  # BLOCK images are held, and one block of the others
+    for start in range(0, len(targets), BLOCK):  # memory: BLOCK images of `others`, and one block of `images`
         held = dict(others.each(targets[start : start + BLOCK]))
         here = np.isin(second, list(held))
         partners: dict[int, list[int]] = {}
@@ -160,8 +161,8 @@ def repeated(images: ImageRows, others: ImageRows) -> NDArray[np.int64]:
 
 
 def _candidates(ours: ImageRows, others: ImageRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return places in both whose coarse grids are close enough."""
-    # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; which saves one pass over the pairs
+    """Return the places in both sets of all pairs whose coarse grids are close enough."""
+    # the squares are columns of the product: |a - b|² - |b|² = a·(-2b) + |a|²; this saves one pass over the pairs
     own = np.column_stack([ours.grid, np.square(ours.grid).sum(1)])
     other = np.column_stack([-2.0 * others.grid, np.ones(len(others.grid), np.float32)])
     # a little more than the limit: sums of 64 squares of up to 127² are off by a few times 2**-3 in float32

@@ -23,13 +23,13 @@ KINDS: Mapping[str, str] = {
     "near_duplicate": "the content is that of another pair, apart from compression, brightness, noise or size",
     "misregistered": "modalities declared co-registered match better with one of them shifted",
 }
-"""Kind -> its meaning. ``unreadable`` is about files alone; the others also occur in packs."""
+"""Kind of fault -> its meaning. ``unreadable`` occurs only for files; the others also occur in packs."""
 FOLDS = 5
-"""Parts of the cross-validation that finds shortcuts; fewer groups than that are too few to decide most."""
+"""Number of folds of the cross-validation that finds shortcuts; fewer groups are usually too few to decide."""
 SIGNIFICANCE = 1e-3
-"""Largest probability, one-sided, of calling chance a shortcut."""
+"""Maximum one-sided probability of reporting chance as a shortcut."""
 LEAST_GAIN = 0.05
-"""Least share of the errors of chance that a shortcut avoids; like the other limits here, our choice."""
+"""Minimum fraction of the errors of chance that a shortcut avoids; like the other limits here, our choice."""
 HEADER = ("a random forest is given", "accuracy", "chance", "finding")
 RULE = (
     f"above chance: the one-sided {100 * (1 - SIGNIFICANCE):g} % confidence bound, with standard errors by group, is "
@@ -42,13 +42,13 @@ class Fault:
     """One fault of one pair.
 
     Args:
-        id: the pair.
+        id: id of the pair.
         kind: a key of `KINDS`.
         modality: the modality, or two joined by ``+``.
-        message: the value and the limit in a sentence.
+        message: sentence with the measured value and the limit.
         split: split of the pair, empty if it is not known yet.
-        other: id of the pair it duplicates, else empty.
-        other_split: split of that pair.
+        other: id of the pair that this pair duplicates, else empty.
+        other_split: split of the pair `other`.
     """
 
     id: str
@@ -61,23 +61,23 @@ class Fault:
 
     @property
     def leaks(self) -> bool:
-        """Whether it is a duplicate across splits, so that a training sample is tested on."""
+        """Whether the pair duplicates one in another split, so that a model is evaluated on training samples."""
         return bool(self.other and self.split and self.other_split and self.split != self.other_split)
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Accuracy of a random forest that is given trivial features of one modality, or metadata alone.
+    """Accuracy of a random forest that is given only trivial features of one modality, or only metadata.
 
     Args:
-        modality: its name; empty for metadata.
-        accuracy: on held-out folds, 0 to 1.
-        error: its standard error, from the differences between groups.
-        chance: share of the commonest class.
+        modality: name of the modality; empty for metadata.
+        accuracy: accuracy on held-out folds, 0 to 1.
+        error: standard error of the accuracy, from the differences between groups.
+        chance: fraction of pairs in the most common class.
         pairs: number of train pairs.
-        groups: number of groups that they form; a pair without a group is one of its own.
-        columns: column of metadata -> accuracy lost on held-out folds where its cells are permuted, largest first;
-            columns that say the same share what they are worth. Empty where the accuracy is not above chance.
+        groups: number of groups of these pairs; a pair without a group counts as its own group.
+        columns: metadata column -> accuracy lost on held-out folds when its cells are permuted, largest first;
+            redundant columns divide their importance among them. Empty if the accuracy is not above chance.
     """
 
     modality: str
@@ -98,14 +98,14 @@ class Shortcut:
 
     @property
     def finding(self) -> str:
-        """What it shows, in a few words."""
+        """Conclusion in a few words: above chance or not, or undecided."""
         if not self.above_chance:
             return "not above chance" if self.groups >= FOLDS else f"undecided: {self.groups} groups are too few"
         return "above chance" + self.named
 
     @property
     def named(self) -> str:
-        """The few columns that matter most, with the points they are worth, after a comma; empty for none."""
+        """Text, after a comma, with the most important columns and the points of accuracy they add; empty for none."""
         worth = [f"{name} ({100 * lost:.1f} points)" for name, lost in self.columns.items() if lost > self.error][:5]
         return f", mostly by {', '.join(worth)}" if worth else ""
 
@@ -118,10 +118,10 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What was found in a data set.
+    """Result of the search for shortcuts in a data set.
 
     Args:
-        found: one per modality, then metadata; whatever could not be judged is missing.
+        found: result for each modality, then for metadata; those that could not be judged are missing.
         notes: what was left out or could not be judged, and why.
     """
 
@@ -130,7 +130,7 @@ class Shortcuts:
 
     @property
     def warning(self) -> str:
-        """What to say where metadata alone is clearly above chance; else empty."""
+        """Warning text if metadata alone is clearly above chance; else empty."""
         for one in self.found:
             if not one.modality and one.above_chance:
                 accuracy = f"{100 * one.accuracy:.1f} % against {100 * one.chance:.1f} % by chance"
@@ -148,11 +148,11 @@ class FaultReport:
     Args:
         source: folder that was checked.
         pairs: number of pairs.
-        modalities: names.
-        faults: by kind in the order of `KINDS`, then by pair.
+        modalities: names of the modalities.
+        faults: faults, sorted by kind in the order of `KINDS`, then by pair.
         limits: modality -> measure -> limit taken from the data set.
         notes: what could not be checked, and why.
-        shortcuts: what trivial features and metadata tell of the class, a matter of the data set and of no pair.
+        shortcuts: how well trivial features and metadata predict the class in the data set as a whole.
     """
 
     source: str
@@ -165,12 +165,12 @@ class FaultReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of faults of each kind, kinds without one included."""
+        """Kind -> number of its faults, including kinds without faults."""
         return {kind: sum(fault.kind == kind for fault in self.faults) for kind in KINDS}
 
     @property
     def flagged(self) -> list[str]:
-        """Ids of the pairs with a fault, each once."""
+        """Ids of the pairs that have a fault, each listed once."""
         return list(dict.fromkeys(fault.id for fault in self.faults))
 
     def summary(self) -> str:

@@ -1,4 +1,4 @@
-"""Limits from robust statistics of a modality, so that what is usual for a sensor is not reported as a fault.
+"""Limits from robust statistics of a modality, so that values that are usual for a sensor are not reported as faults.
 
 The defaults were chosen on pairs of `cmkd simulate marine` with the seeds 101 and 202, and of `digits`.
 """
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 NORMAL = 1.4826
-"""Standard deviation of normal values over their median absolute deviation (MAD)."""
+"""Ratio of standard deviation to median absolute deviation (MAD) of normally distributed values."""
 FEWEST = 20
-"""Samples of a modality needed for robust statistics; with fewer, only absolute limits hold."""
+"""Minimum number of samples of a modality for robust statistics; with fewer, only absolute limits hold."""
 DEVIATIONS = 6.0
-"""Robust standard deviations from the median beyond which a value is unusual."""
+"""Number of robust standard deviations from the median beyond which a value is unusual."""
 LEAST_FACTOR = 3.0
-"""A low spread is also below the median by this factor, however similar the others are."""
+"""A low spread is also below the median by at least this factor, however similar the other samples are."""
 BLANK_FACTOR = 100.0
 """A sample whose spread is below the median by this factor is blank."""
 LEAST_CLIPPED = 0.25
@@ -38,9 +38,10 @@ def robust(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the spreads below which a sample is low in contrast, and blank, from those of all samples of a modality.
+    """Return the spread below which a sample is low in contrast, and the spread below which it is blank.
 
-    The logarithm of the spread is compared, since sensors differ in units and scenes by factors.
+    Both limits come from the spreads of all samples of a modality. Their logarithms are compared, since sensors differ
+    in units, and scenes differ by factors.
     """
     positive = spreads[spreads > 0]
     if len(positive) < FEWEST:
@@ -54,14 +55,14 @@ def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:
 def most_share(shares: NDArray[np.float64], least: float, *, times: float = 3.0) -> float:
     """Return the fraction above which a sample is unusual; a limit above 1 flags nothing.
 
-    Most sensors have shares of zero, some have many large ones (black water in radar images), so the median absolute
-    deviation is often zero. The distance from the median to the 95th percentile is used instead; whatever more than
-    one sample in twenty shows counts as usual for the sensor.
+    For most sensors the fractions are zero, for some many are large (black water in radar images), so the median
+    absolute deviation is often zero. The distance from the median to the 95th percentile is used instead; a fraction
+    that more than one sample in twenty reaches counts as usual for the sensor.
 
     Args:
-        shares: of all samples of a modality, 0 to 1.
-        least: lowest limit.
-        times: multiple of that distance above the median that is still usual.
+        shares: fractions in all samples of a modality, 0 to 1.
+        least: lower bound of the limit.
+        times: multiple of this distance above the median that is still usual.
     """
     if len(shares) < FEWEST:
         return max(least, 0.5)

@@ -12,9 +12,9 @@ from cmkd.data.quality.duplicates import digest
 from cmkd.types import Kind
 
 EDGE = 0.01
-"""A value counts as extreme within this fraction of the range from the highest (lowest) value."""
+"""Distance from the highest (lowest) value, as a fraction of the range, within which a value counts as extreme."""
 SIDE = 32
-"""Side of the thumbnail that the descriptor is made from, pixels."""
+"""Side of the thumbnail from which the descriptor is made, pixels."""
 FREQUENCIES = 16
 """Cosine frequencies per axis in the descriptor: enough to distinguish two patterns of speckle."""
 
@@ -23,24 +23,23 @@ FREQUENCIES = 16
 class Measures:
     """Measures of one sample."""
 
-    shape: tuple[int, ...]  # of the array
-    dtype: str  # of the array
-    digest: str  # sha256 of shape, type and values
-    missing: float  # fraction of the values that are invalid: masked or NaN; the other measures are of the valid ones
-    finite: float  # fraction of the others that are not infinite
-    # root mean square over channels of the standard deviation in space (in time, over points); a vector's numbers are
-    # one channel
+    shape: tuple[int, ...]  # shape of the array
+    dtype: str  # dtype of the array
+    digest: str  # sha256 of shape, dtype and values
+    missing: float  # fraction of invalid (masked or NaN) values; the other measures are over the valid values
+    finite: float  # fraction of the valid values that are not infinite
+    # root mean square over channels of the standard deviation over space (or time, or points); a vector is one channel
     spread: float
     high: float  # fraction of the values within `EDGE` of the highest one
     low: float  # fraction of the values within `EDGE` of the lowest one
-    tail: float  # fraction of an image's rows, from the last one up, that are constant in every channel; else 0
-    # low cosine frequencies of a small gray image, mean 0 and deviation 1; empty for other kinds
+    tail: float  # fraction of an image's rows, from the last row up, constant in every channel; 0 for other kinds
+    # low cosine frequencies of a small gray image of mean 0 and standard deviation 1; empty for other kinds
     descriptor: NDArray[np.float32]
-    character: NDArray[np.float32]  # numbers by which one sensor's images differ from another's; empty for other kinds
+    character: NDArray[np.float32]  # numbers that distinguish the images of two sensors; empty for other kinds
 
 
 def measure(array: NDArray[Any], kind: Kind) -> Measures:
-    """Measure a sample, whose axes `kind` names and whose invalid values are masked or NaN.
+    """Measure a sample of the given kind; its invalid values are masked or NaN.
 
     Example:
         >>> flat = measure(np.full((3, 8, 8), 7, np.uint8), "image")
@@ -79,7 +78,7 @@ def measure(array: NDArray[Any], kind: Kind) -> Measures:
 
 
 def gray(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return one channel ``(height, width)``: the mean of the channels ``(channels, height, width)``."""
+    """Return the mean over channels ``(height, width)`` of an image ``(channels, height, width)``."""
     mean: NDArray[np.float64] = values.mean(axis=0)
     return mean
 
@@ -107,11 +106,11 @@ def _descriptor(values: NDArray[np.float64]) -> NDArray[np.float32]:
     if not deviation > 0:
         return np.zeros(FREQUENCIES**2 - 1, np.float32)
     spectrum = dctn((small - small.mean()) / deviation, norm="ortho")
-    return spectrum[:FREQUENCIES, :FREQUENCIES].ravel()[1:].astype(np.float32)  # the first is the mean: zero
+    return spectrum[:FREQUENCIES, :FREQUENCIES].ravel()[1:].astype(np.float32)  # without the mean, which is zero
 
 
 def _character(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float32]:
-    """Return measures of histogram and texture that do not depend on the units."""
+    """Return measures of histogram and texture that do not depend on the units of the values."""
     picture = gray((values - low) / max(high - low, 1e-12))
     deviation = max(float(picture.std()), 1e-12)
     centered = (picture - picture.mean()) / deviation

@@ -1,4 +1,4 @@
-"""What invalid samples say of a modality: how many there are, and whether they tell the classes apart."""
+"""Notes about the invalid values of a modality: how many there are, and whether they reveal the class."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from cmkd.data.quality.sources import Source
 
 SIGNIFICANCE = 1e-3
-"""Largest p-value at which classes are said to differ."""
+"""Maximum p-value at which classes are reported to differ."""
 LEAST_DIFFERENCE = 0.05
-"""Least difference of two classes' mean shares that is worth a note."""
+"""Minimum difference between the mean fractions of two classes that is worth a note."""
 
 
 def missing_notes(name: str, shares: Mapping[int, float], source: Source) -> list[str]:
-    """Return what to note of the fraction of invalid values in each sample of a modality.
+    """Return notes about the fraction of invalid values in each sample of a modality.
 
-    A network can learn a class from where samples end, if their shares of invalid values differ between classes: by the
-    test of Kruskal and Wallis over labeled pairs.
+    If these fractions differ between classes, a network can learn the class from them. The Kruskal-Wallis test over
+    labeled pairs decides.
 
     Args:
-        name: of the modality.
-        shares: row -> fraction of its values that are invalid.
+        name: name of the modality.
+        shares: row -> fraction of invalid values in its sample.
         source: the pairs.
     """
     some = [share for share in shares.values() if share]

@@ -1,4 +1,4 @@
-"""Registration of two images of one pair, by their mutual information at all shifts."""
+"""Check of the registration of two images of one pair, by their mutual information at all shifts."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 8
-"""Gray levels of equal frequency in each image."""
+"""Number of gray levels, equally frequent in each image."""
 SMOOTHING = 1.0
 """Standard deviation of the blur that reduces speckle, pixels."""
 LARGEST = 128
 """Images are subsampled to this many pixels along their longer side."""
 TOLERANCE = 2
-"""Largest distance of a peak from zero that is no shift, search steps."""
+"""Maximum distance of a peak from zero that still counts as no shift, in search steps."""
 LEAD = 4.0
-"""Height of a peak above the best shift within the tolerance, in standard deviations of the mirrored surfaces."""
+"""Minimum height of a peak above the best shift within `TOLERANCE`, in standard deviations of the mirrored surfaces."""
 
 
 class Offset(NamedTuple):
     """Peak of the mutual information of two images."""
 
-    down: int  # pixels of the original images by which the second one is lower
-    right: int  # pixels by which it is further right
-    peak: float  # its value divided by the highest one with the second image mirrored
-    lead: float  # its value less that of the best shift near zero, in standard deviations of the mirrored surfaces
+    down: int  # pixels of the original images by which the second image is lower
+    right: int  # pixels of the original images by which the second image is further right
+    peak: float  # value of the peak divided by the highest value with the second image mirrored
+    lead: float  # value of the peak minus the best value near zero, in standard deviations of the mirrored surfaces
     step: int  # pixels of the original images per step of the search
-    rim: bool  # whether it is at the largest shift tried, so that the surface has no peak
+    rim: bool  # whether the highest value is at the largest shift tried, so that the surface has no peak
 
     @property
     def decided(self) -> bool:
-        """Whether there is a peak; without one the registration is unknown."""
+        """Whether there is a clear peak; without one the registration is unknown."""
         return self.peak > 1 and not self.rim
 
     @property
     def shifted(self) -> bool:
-        """Whether the peak is away from zero by more than chance."""
+        """Whether the peak is away from zero by more than chance explains."""
         away = max(abs(self.down), abs(self.right)) > TOLERANCE * self.step
         return self.decided and away and self.lead > LEAD
 
 
 def offset(first: NDArray[Any], second: NDArray[Any]) -> Offset | None:
-    """Find the shift at which two images share most information.
+    """Find the shift at which two images share the most information.
 
     The center of the first image slides over the second, so the overlap, and with it the bias of the estimate, is the
     same at every shift. Several channels are reduced to their first principal component. Shifts up to an eighth of the
-    shorter side are searched; larger ones, rotations and scales are not found.
+    shorter side are searched; larger shifts, rotations and changes of scale are not found.
 
-    The second image is also mirrored (upside down, left to right, both) and searched, which gives the values that
-    chance and texture alone produce. A pair is decided if its peak is inside the search and above every mirrored one.
-    It is shifted if the peak is further from zero than `TOLERANCE` and above every shift within it by `LEAD` standard
-    deviations of the mirrored surfaces.
+    The search is repeated with the second image mirrored (upside down, left to right, both), which gives the values
+    that chance and texture alone produce. A pair is decided if its peak is inside the search range and above every
+    mirrored value. It is shifted if the peak is further from zero than `TOLERANCE` and, by `LEAD` standard deviations
+    of the mirrored surfaces, above the values at all shifts within `TOLERANCE`.
 
-    Measured on 64-pixel images, on other seeds than those of the tests: of infrared made from simulated optical images,
-    64 % are found that were shifted by 3 pixels, 92 % by 4, 97 % by 5 and 99 % by 6, and 0 of 300 unshifted pairs are
-    flagged. Of Sentinel-1 and Sentinel-2 crops, which share little, half are found, and 0 of 245 unshifted are
-    flagged. Pairs that are not found are nearly always undecided.
+    Measured on 64-pixel images, with other seeds than in the tests: for infrared images made from simulated optical
+    images, 64 % of shifts by 3 pixels are found, 92 % by 4, 97 % by 5 and 99 % by 6, and 0 of 300 unshifted pairs are
+    flagged. For Sentinel-1 and Sentinel-2 crops, which share little information, half of the shifts are found, and 0 of
+    245 unshifted pairs are flagged. Shifted pairs that are not found are nearly always undecided.
 
     Returns:
-        The peak, or None where an image is constant or too small for a search (under 24 pixels).
+        The peak, or None if an image is constant or too small for a search (under 24 pixels).
 
     Source:
         Viola and Wells (1997), Alignment by Maximization of Mutual Information; Maes et al. (1997).
@@ -88,13 +88,13 @@ def information(first: NDArray[np.float64], second: NDArray[np.float64], reach: 
     """Return the mutual information, nats, of two images at all shifts up to `reach`.
 
     Args:
-        first: ``(height, width)``; its middle is compared.
-        second: ``(height, width)``.
+        first: first image ``(height, width)``; only its middle is compared.
+        second: second image ``(height, width)``.
         reach: largest shift, pixels.
 
     Returns:
-        ``(2 reach + 1, 2 reach + 1)``; row and column `reach` are zero shift, larger ones have the second image lower
-        and further right.
+        ``(2 reach + 1, 2 reach + 1)``; row and column `reach` are zero shift, and at larger rows (columns) the second
+        image is lower (further right).
 
     Example:
         >>> picture = np.random.default_rng(0).normal(size=(40, 40))
@@ -134,7 +134,7 @@ def _one_channel(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _indicators(picture: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return ``(BINS, height, width)``, 1 where a pixel has a gray level; levels are as frequent as ties allow."""
+    """Return indicators ``(BINS, height, width)``: 1 where a pixel has the level; levels are as equal as ties allow."""
     edges = np.quantile(picture, np.arange(1, BINS) / BINS)
     levels = np.searchsorted(edges, picture, side="right")
     indicators: NDArray[np.float32] = (levels == np.arange(BINS)[:, None, None]).astype(np.float32)

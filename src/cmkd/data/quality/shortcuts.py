@@ -1,4 +1,4 @@
-"""Shortcuts: how much trivial features of each modality, and metadata alone, tell of the class."""
+"""Search for shortcuts: how well trivial features of each modality, or metadata alone, predict the class."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from cmkd.folds import stratified_folds
 from cmkd.types import UNLABELED
 
 MOST_PAIRS = 2000
-"""Train pairs that are looked at; of more, this many are drawn."""
+"""Maximum number of train pairs in the search; if there are more, this many are drawn."""
 FEWEST_PAIRS = 100
-"""Train pairs needed: with fewer, only a gross shortcut could be told from chance."""
+"""Minimum number of train pairs: with fewer, only a gross shortcut could be distinguished from chance."""
 TREES = 40
 SMALLEST_LEAF = 3
 SAMPLED = 0.5
-"""Fraction of the pairs that each tree sees, for speed."""
+"""Fraction of the pairs that each tree is trained on, for speed."""
 
 
 @dataclass(frozen=True)
 class _TrainPairs:
-    """The pairs that are looked at."""
+    """The train pairs that the search uses."""
 
-    rows: NDArray[np.int64]  # of the source
+    rows: NDArray[np.int64]  # rows of the source
     labels: NDArray[np.int64]
-    groups: NDArray[np.int64]  # from 0
-    folds: NDArray[np.int64]  # in which each is held out
+    groups: NDArray[np.int64]  # numbers of the groups, from 0
+    folds: NDArray[np.int64]  # fold in which each pair is held out
 
     def at(self, places: NDArray[np.int64]) -> _TrainPairs:
         groups = np.unique(self.groups[places], return_inverse=True)[1]
@@ -41,15 +41,15 @@ class _TrainPairs:
 
 
 def find_shortcuts(source: Source) -> Shortcuts:
-    """Measure how well a random forest tells the class from what should not tell it.
+    """Measure how well a random forest predicts the class from information that should not reveal it.
 
-    It is given the features of `cmkd.data.quality.trivial.trivial_features` of one modality at a time, and then the
-    columns of metadata alone, such as speed or hour, and which modalities a pair has. It is trained and tested on
-    labeled pairs of the train split, or without a split, in five folds stratified by class, with every group in one
-    fold. At most `MOST_PAIRS` pairs are drawn. The same pairs give the same result.
+    The forest is given the features of `cmkd.data.quality.trivial.trivial_features` of one modality at a time, and then
+    only metadata: columns such as speed or hour, and which modalities a pair has. It is trained and tested on labeled
+    pairs that are in the train split or in no split, in five folds stratified by class, with every group in one fold.
+    At most `MOST_PAIRS` pairs are drawn. The same pairs give the same result.
 
-    Trivial features of images are expected to tell something: tankers are large. Metadata tells of the class by
-    physics (tankers are slow) or because classes were captured at other times or places.
+    Trivial features of images are expected to reveal something: tankers are large. Metadata reveals the class either
+    for physical reasons (tankers are slow) or because classes were captured at different times or places.
 
     Args:
         source: a folder or a pack, from `open_source`.
@@ -87,7 +87,7 @@ def find_shortcuts(source: Source) -> Shortcuts:
 
 
 def _choose(source: Source, notes: list[str]) -> _TrainPairs:
-    """Return labeled train pairs, without those of classes that cannot be in both parts of a fold."""
+    """Return labeled train pairs, without classes of a single group, which cannot be both trained on and held out."""
     labels = np.asarray(source.labels, dtype=np.int64)
     wanted = np.array([split in ("", "train") for split in source.splits], dtype=bool)
     rows = np.flatnonzero((labels != UNLABELED) & wanted)
@@ -113,7 +113,7 @@ def _choose(source: Source, notes: list[str]) -> _TrainPairs:
 
 
 def _too_few(pairs: _TrainPairs) -> str:
-    """Return why pairs cannot be judged, empty if they can."""
+    """Return the reason why pairs cannot be judged, empty if they can."""
     if len(pairs.rows) < FEWEST_PAIRS:
         return f"{FEWEST_PAIRS} labeled train pairs are needed, found {len(pairs.rows)}"
     if len(np.unique(pairs.labels)) < 2:
@@ -122,7 +122,7 @@ def _too_few(pairs: _TrainPairs) -> str:
 
 
 def _trivial(source: Source, name: str, pairs: _TrainPairs) -> tuple[NDArray[np.float32], _TrainPairs]:
-    """Return the features of the pairs that have a sound sample of the usual form, and these pairs."""
+    """Return the features of the pairs that have a readable sample of the usual form, and these pairs."""
     read = []
     for row in pairs.rows.tolist():
         cell = source.cell(row, name)
@@ -135,7 +135,7 @@ def _trivial(source: Source, name: str, pairs: _TrainPairs) -> tuple[NDArray[np.
 
 
 def _judge(name: str, features: NDArray[Any], pairs: _TrainPairs, columns: Sequence[str] = ()) -> Shortcut:
-    """Cross-validate a forest, and measure which columns matter where it is above chance."""
+    """Cross-validate a forest, and, if it is above chance, measure which columns matter."""
     from sklearn.ensemble import RandomForestClassifier
 
     correct = np.zeros(len(pairs.labels))
@@ -144,7 +144,7 @@ def _judge(name: str, features: NDArray[Any], pairs: _TrainPairs, columns: Seque
         train, test = np.flatnonzero(pairs.folds != fold), np.flatnonzero(pairs.folds == fold)
         if len(train):
             forest = RandomForestClassifier(TREES, min_samples_leaf=SMALLEST_LEAF, max_samples=SAMPLED, random_state=0)
-            with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn sums features to see that they are finite
+            with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn sums features to check for infinities
                 forest.fit(features[train], pairs.labels[train])
                 correct[test] = forest.predict(features[test]) == pairs.labels[test]
             forests.append((forest, test))
@@ -160,14 +160,14 @@ def _shortcut(name: str, correct: NDArray[np.float64], pairs: _TrainPairs) -> Sh
     differences = np.bincount(pairs.groups, correct - accuracy)
     groups = len(differences)
     by_group = math.sqrt(groups / (groups - 1) * float((differences**2).sum())) / number
-    # at least what pure chance varies by, also where every group is right
+    # at least the standard error of pure chance, even if every group is right
     return Shortcut(name, accuracy, max(by_group, math.sqrt(chance * (1 - chance) / number)), chance, number, groups)
 
 
 def _importance(
     forests: Sequence[tuple[Any, NDArray[np.int64]]], features: NDArray[Any], pairs: _TrainPairs, columns: Sequence[str]
 ) -> dict[str, float]:
-    """Return the accuracy that is lost on held-out folds where one column is permuted, largest first."""
+    """Return column -> accuracy lost on held-out folds when the column is permuted, largest first."""
     from sklearn.inspection import permutation_importance
 
     lost = np.zeros(len(columns))

@@ -1,4 +1,4 @@
-"""What is checked: a folder with a manifest or folders by class, or a pack; both are read one cell at a time."""
+"""Sources of pairs to check: a folder with a manifest or folders by class, or a pack, read one sample at a time."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from cmkd.types import Kind
 class Cell:
     """One sample as it was found."""
 
-    array: NDArray[Any] | None = None  # its content, masked where it is invalid; None if it could not be read
+    array: NDArray[Any] | None = None  # content, masked where it is invalid; None if the sample could not be read
     kind: Kind = "image"  # meaning of the axes
-    fault: str = ""  # ``unreadable`` or ``truncated`` if it could not be read, else empty
-    message: str = ""  # why it could not be read
+    fault: str = ""  # ``unreadable`` or ``truncated`` if the sample could not be read, else empty
+    message: str = ""  # reason why the sample could not be read
 
 
 class Source(ABC):
     """Pairs that are read one sample at a time.
 
     Attributes:
-        place: the folder.
-        ids: one per pair.
-        labels: positions of the classes, one per pair, -1 for none.
-        classes: their names.
-        splits: one per pair, empty if unknown.
-        groups: one per pair, empty for none.
-        modalities: names.
+        place: folder of the pairs.
+        ids: id of each pair.
+        labels: class position of each pair, -1 for none.
+        classes: names of the classes.
+        splits: split of each pair, empty if unknown.
+        groups: group of each pair, empty for none.
+        modalities: names of the modalities.
         co_registered: groups of modalities that share a pixel grid.
         metadata: further column -> one cell per pair, empty for none; ``has_<modality>`` is 1 or 0.
     """
@@ -59,22 +59,22 @@ class Source(ABC):
     co_registered: Sequence[Sequence[str]]
     metadata: Mapping[str, Sequence[str]]
     resized: Collection[str] = ()
-    """Modalities whose samples may be of any size, since one is stated to which they are brought."""
+    """Modalities whose samples may have any size, because a size is stated to which they are resized."""
 
     @abstractmethod
     def cell(self, row: int, modality: str) -> Cell | None:
         """Return a sample, or None if the pair lacks the modality."""
 
     def orientation(self, row: int, modality: str) -> int:
-        """Return the EXIF orientation that a sample's file states; 1 is upright, and that of a file without one."""
+        """Return the EXIF orientation that a sample's file states; 1, which is upright, if it states none."""
         return 1
 
     def shared(self, row: int, other: int, modality: str) -> bool:
-        """Return whether two pairs have a sample in common on purpose, by which they are of one group."""
+        """Return whether two pairs may share a sample on purpose, because they are in the same group."""
         return bool(self.groups[row]) and self.groups[row] == self.groups[other]
 
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
-        """Return what can be shown of a sample, even of a damaged one."""
+        """Return the part of a sample that can be shown, even if the sample is damaged."""
         cell = self.cell(row, modality)
         return cell.array if cell else None
 
@@ -83,8 +83,8 @@ class FolderSource(Source):
     """Pairs of a folder with a manifest or folders by class; files may be missing or damaged.
 
     Args:
-        folder: with the manifest or the folders by class.
-        readings: modality -> how its files are to be read.
+        folder: folder with the manifest or with the folders by class.
+        readings: modality -> how to read its files.
         co_registered: groups of image modalities that share a pixel grid.
 
     Raises:
@@ -110,7 +110,7 @@ class FolderSource(Source):
         self.metadata = table.metadata | _presence(there)
 
     def cell(self, row: int, modality: str) -> Cell | None:
-        """Read a file; an error is kept in the result."""
+        """Read the file of a sample; a reading error is returned in the cell."""
         path = self._files[modality][row]
         if path is None:
             return None
@@ -121,27 +121,28 @@ class FolderSource(Source):
             array = read(path, said.kind, channels=said.channels, nodata=said.nodata, finite=False)
         except CmkdError as error:
             message = " ".join(str(error).replace(f"{path} ", "").split())
-            damaged = re.search("truncated|damaged", message) and _starts_well(path)  # a sound file may be unusable too
+            # an intact file may be unusable too, so the message decides
+            damaged = re.search("truncated|damaged", message) and _starts_well(path)
             return Cell(fault="truncated" if damaged else "unreadable", message=message)
         return Cell(array, said.kind or _usual_kind(array))
 
     def shared(self, row: int, other: int, modality: str) -> bool:
-        """Return whether two pairs name the same file, by whatever path."""
+        """Return whether two pairs name the same file, even by different paths."""
         one, two = self._files[modality][row], self._files[modality][other]
         return one is not None and two is not None and real_place(one) == real_place(two)
 
     def orientation(self, row: int, modality: str) -> int:
-        """Read the header of a picture."""
+        """Return the EXIF orientation in the header of a picture; 1 for other files."""
         path = self._files[modality][row]
         if path is None or path.suffix.lower() not in PICTURES:
             return 1
         try:
             return inspect(path, channels="first").orientation
-        except CmkdError:  # `cell` says why
+        except CmkdError:  # `cell` returns the reason
             return 1
 
     def picture(self, row: int, modality: str) -> NDArray[Any] | None:
-        """Read a file; of a damaged image, the rows that can be decoded."""
+        """Read the file of a sample; for a damaged image, return the rows that can be decoded."""
         array, path = super().picture(row, modality), self._files[modality][row]
         return _what_is_left(path) if array is None and path is not None else array
 
@@ -175,11 +176,11 @@ def open_source(
 
     Args:
         place: the folder.
-        readings: modality -> how its files are to be read; a pack's own samples are as they are.
+        readings: modality -> how to read its files; must be empty for a pack.
         co_registered: groups of image modalities that share a pixel grid; by default those on a pack's card.
 
     Raises:
-        CmkdError: it is neither, or an unknown modality is named.
+        CmkdError: the folder is neither, a pack is given with `readings`, or an unknown modality is named.
     """
     if (place / "card.json").is_file():
         if readings:
@@ -210,7 +211,7 @@ def _usual_kind(array: NDArray[Any]) -> Kind:
 
 
 def _starts_well(path: Path) -> bool:
-    """Whether a file begins as its suffix promises, or is empty."""
+    """Whether a file begins with the signature of its suffix's format, or is empty."""
     try:
         with path.open("rb") as file:
             head = file.read(SIGNATURE_BYTES)
@@ -220,7 +221,7 @@ def _starts_well(path: Path) -> bool:
 
 
 def _what_is_left(path: Path) -> NDArray[Any] | None:
-    """Decode the part of a PNG or JPEG that is there."""
+    """Decode the part of a damaged PNG or JPEG that is present; None for other files."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         return None
     from PIL import Image, ImageFile

@@ -1,4 +1,4 @@
-"""Pairs whose two files seem to be swapped."""
+"""Detection of pairs whose two files seem to be swapped."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 from cmkd.data.quality.limits import FEWEST
 
 SEPARABLE = 0.95
-"""Fraction of the pairs that must look right before any is flagged."""
+"""Minimum fraction of pairs that must look right before any pair is flagged."""
 
 
 def swapped(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """Return which pairs look swapped, by the appearance of the two sensors' images.
 
-    A linear discriminant is trained to tell the two columns apart. A pair's evidence is the sum of both images'
-    log-odds of being in the right column. Most are positive; a pair below minus half the median is flagged.
+    A linear discriminant is trained to distinguish the two columns. A pair's evidence is the sum of both images'
+    log-odds of being in the right column. Most pairs have positive evidence; a pair with evidence below minus half the
+    median is flagged.
 
     Args:
-        first: ``(pairs, numbers)``, `Measures.character` of one modality.
-        second: ``(pairs, numbers)``, of the other.
+        first: ``(pairs, numbers)``, `Measures.character` of the first modality.
+        second: ``(pairs, numbers)``, `Measures.character` of the second modality.
 
     Returns:
         ``(pairs,)``, or None if there are too few pairs or the two sensors look too similar.

@@ -1,4 +1,4 @@
-"""Trivial features of a sample, and the metadata of pairs as numbers: what should not tell the class on its own."""
+"""Trivial features of a sample, and metadata of pairs as numbers: neither should reveal the class on its own."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from cmkd.types import Kind
 
 QUANTILES = (0.05, 0.5, 0.95)
 SIDE = 64
-"""Pixels along the longer side of an image beyond which only every second (third ...) one is read."""
+"""Maximum pixels along the longer side of an image; of more, only every second (third ...) pixel is used."""
 MOST_VALUES = SIDE * SIDE
-"""Values of a channel of any other kind beyond which only every second (third ...) one is read."""
+"""Maximum values per channel for kinds other than images; of more, only every second (third ...) value is used."""
 MOST_CATEGORIES = 50
-"""Different texts beyond which a column of text is no category."""
+"""Maximum number of different texts in a column that is read as categories."""
 
 
 def trivial_features(array: NDArray[Any], kind: Kind) -> NDArray[np.float32]:
-    """Return nine numbers of each channel of a sample, and the sizes of its other axes.
+    """Return nine numbers for each channel of a sample, and the sizes of its other axes.
 
-    Of the valid values of a channel: mean, standard deviation, the quantiles 5, 50 and 95 %, the shares at the lowest
-    and at the highest value (black, zero, saturated) and the share above the middle between median and highest (a
-    bright area). The ninth is the share of invalid values; padding of points is invalid here. A vector is one channel.
+    Eight numbers describe the valid values of a channel: mean, standard deviation, the quantiles 5, 50 and 95 %, the
+    fractions at the lowest and at the highest value (black, zero, saturated), and the fraction above the midpoint
+    between median and highest value (a bright area). The ninth is the fraction of invalid values; padding of points
+    counts as invalid here. A vector is one channel.
 
     Args:
         array: one sample, masked or NaN where it is invalid.
-        kind: meaning of its axes.
+        kind: meaning of the axes.
 
     Returns:
-        ``(9 channels + other axes,)``: eight numbers of each channel, the invalid shares, and the sizes. NaN for a
-        channel without valid values.
+        ``(9 channels + other axes,)``: eight numbers for each channel, the invalid fractions, and the sizes. The eight
+        numbers of a channel without valid values are NaN.
 
     Example:
         >>> trivial_features(np.array([[[0, 0, 2, 2]]], np.uint8), "image").tolist()
@@ -65,7 +66,7 @@ def trivial_features(array: NDArray[Any], kind: Kind) -> NDArray[np.float32]:
 
 
 def _channels(array: NDArray[Any], kind: Kind) -> NDArray[np.float64]:
-    """Return ``(channels, values)``, thinned and NaN where masked."""
+    """Return a sample as ``(channels, values)``, subsampled, and NaN where masked."""
     if kind == "image":
         step = -(-max(array.shape[1:]) // SIDE)
         array = array[:, ::step, ::step].reshape(len(array), -1)
@@ -77,14 +78,14 @@ def _channels(array: NDArray[Any], kind: Kind) -> NDArray[np.float64]:
 
 
 def metadata_ranks(source: Source, rows: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    """Return the columns of metadata that may tell a class as ranks, NaN for an empty cell, and why others may not.
+    """Return the usable metadata columns as ranks, with NaN for empty cells, and the other columns with a reason.
 
-    A column of numbers, or of dates in ISO 8601, is ranked by value, which is all that trees use; any other with few
-    texts is a category. Columns with one value are left out without a reason.
+    A column of numbers, or of dates in ISO 8601, is ranked by value, since trees use only the order; any other column
+    with few different texts is read as categories. Columns with only one value are left out without a reason.
 
     Args:
         source: the pairs.
-        rows: which of them.
+        rows: rows of the pairs to return.
     """
     found, left_out = {}, {}
     for name, cells in source.metadata.items():
@@ -107,7 +108,7 @@ def metadata_ranks(source: Source, rows: NDArray[np.int64]) -> tuple[dict[str, N
 
 
 def _numbers(cells: Sequence[str]) -> tuple[NDArray[np.float64] | None, bool]:
-    """Return cells as numbers, None if they are none, and whether some have fractions or are dates."""
+    """Return cells as numbers (None if they are not numbers or dates), and whether some have fractions or are dates."""
     texts = pd.Series(cells, dtype=object)
     filled = (texts != "").to_numpy()
     numbers = pd.to_numeric(texts.where(filled), errors="coerce").to_numpy(dtype=np.float64)
@@ -124,7 +125,7 @@ def _numbers(cells: Sequence[str]) -> tuple[NDArray[np.float64] | None, bool]:
 
 
 def _identifies(cells: Sequence[str], groups: Sequence[str], numbers: NDArray[np.float64] | None) -> str:
-    """Return how texts or whole numbers name a pair or a group; empty if they do not."""
+    """Return the reason why a column identifies pairs or groups by texts or whole numbers; empty if it does not."""
     filled = [cell for cell in cells if cell]
     distinct = len(set(filled))
     if numbers is None and distinct > len(filled) / 2:
@@ -133,7 +134,7 @@ def _identifies(cells: Sequence[str], groups: Sequence[str], numbers: NDArray[np
         return "it numbers the pairs"
     both = {(cell, group) for cell, group in zip(cells, groups, strict=True) if cell and group}
     named = {group for _, group in both}
-    # a text within one group tells of others by its place in the alphabet alone; a number may be a measurement
+    # a text found in one group only says nothing about other groups but its place in the alphabet; a number may measure
     if len(named) > 1 and len(both) == distinct and (numbers is None or distinct == len(named)):
         return "it names the group"
     return ""

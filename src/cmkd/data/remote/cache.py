@@ -1,4 +1,4 @@
-"""Blocks on the local disk: bounded, shared by processes, named by their sha256, least recently used out."""
+"""Bounded cache of blocks on the local disk, shared by processes; the least recently used blocks are removed."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ VARIABLE = "CMKD_STREAM_MIB"
 LIMIT_MIB = 10 * 1024
 """Default limit of the blocks on disk, in MiB; the environment variable CMKD_STREAM_MIB replaces it."""
 SPARE = 1 / 16
-"""Part of the limit that an eviction frees beyond what is needed, since it looks at every file; our choice."""
+"""Fraction of the limit that an eviction frees beyond the need, since an eviction scans all files; our choice."""
 
 KNOWN = 2**17
-"""Most blocks that a process remembers to be sound: some 20 MB."""
+"""Maximum number of blocks that a process remembers as checked: about 20 MB of memory."""
 
 
 class BlockCache:
-    """Blocks in a folder, never more than a limit.
+    """Blocks in a folder, limited in total size.
 
-    A block's name is the sha256 of its content, by which it is checked when a process first reads it. All that writes
-    holds a lock. A killed process leaves at most a temporary file, which the next writer removes.
+    A block's name is the sha256 of its content, which is checked when a process first reads the block. Every
+    writer holds a lock. A killed process leaves at most a temporary file, which the next writer removes.
 
     Args:
-        folder: made if needed.
-        limit: most bytes of all blocks.
+        folder: folder of the blocks; created if needed.
+        limit: maximum total size of the blocks, bytes.
 
     Example:
         >>> import tempfile
@@ -50,23 +50,23 @@ class BlockCache:
         self._full = False
 
     def get(self, name: str, size: int) -> NDArray[np.uint8] | None:
-        """Return a block, or None if it is not there or damaged."""
+        """Return a block, or None if it is missing or damaged."""
         path = self._path(name)
         try:
-            os.utime(path)  # by which the least recently used are known
+            os.utime(path)  # marks the block as recently used
             with path.open("rb") as file:  # np.memmap takes ten times as long to open one
                 content = np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), np.uint8)
         except (OSError, ValueError):  # an empty file cannot be mapped
             content = None
         if content is None or len(content) != size or (name not in self._sound and checksum([content.data]) != name):
             with suppress(OSError):
-                path.unlink()  # so that it is written again
+                path.unlink()  # so that a damaged block is written again
             return None
         self._checked(name)
         return content
 
     def keep(self, blocks: Mapping[str, bytes]) -> None:
-        """Write blocks, after removing as many as the limit asks for; a full disk is a warning."""
+        """Write blocks, first removing others as the limit requires; a full disk only causes a warning."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / ".lock", wait=True):
@@ -88,7 +88,7 @@ class BlockCache:
             used = self._evict(self.limit)
         if used + needed > self.limit:
             used = self._evict(max(0, int(self.limit * (1 - SPARE)) - needed))
-        # before the blocks: a process that is killed between has counted too much, which the next eviction corrects
+        # before the blocks: a process killed in between has counted too much, which the next eviction corrects
         _replace(count, str(used + needed).encode())
         for name, block in blocks.items():
             path = self._path(name)
@@ -97,13 +97,13 @@ class BlockCache:
             self._checked(name)
 
     def _evict(self, target: int) -> int:
-        """Remove the least recently used blocks until at most `target` bytes are left, and return how many are."""
+        """Remove the least recently used blocks until at most `target` bytes are left, and return the bytes left."""
         found = []
         for path in self.folder.glob("*/*"):
-            if path.suffix:  # of a killed writer, since this one holds the lock
+            if path.suffix:  # left by a killed writer, since this one holds the lock
                 path.unlink(missing_ok=True)
                 continue
-            with suppress(FileNotFoundError):  # a reader removed a damaged one
+            with suppress(FileNotFoundError):  # a reader removed a damaged block
                 status = path.stat()
                 found.append((status.st_mtime_ns, status.st_size, path))
         used = sum(size for _, size, _ in found)
@@ -116,7 +116,7 @@ class BlockCache:
         return used
 
     def _checked(self, name: str) -> None:
-        """Remember that a block needs no further check; where too many are known, all are checked once more."""
+        """Remember that a block needs no further check; beyond `KNOWN` blocks, all are forgotten and checked again."""
         if len(self._sound) >= KNOWN:
             self._sound.clear()
         self._sound.add(name)

@@ -1,4 +1,4 @@
-"""Write objects into a data set's repository on the Hugging Face Hub, a commit at a time."""
+"""Store that writes objects to a data set repository on the Hugging Face Hub, in one commit per call."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cmkd.errors import in_one_line, needs_extra
 
 
 class HubStore(Store):
-    """Objects in a repository ``hf://datasets/USER/NAME``; reading is by HTTP, as everywhere.
+    """Objects in a repository ``hf://datasets/USER/NAME``; reading is by HTTP, as in `Store`.
 
     Args:
-        address: of the repository, which is made private if there is none.
+        address: address of the repository; a private one is created if it does not exist.
 
     Raises:
-        CmkdError: the hub cannot be reached, or refuses.
+        CmkdError: the hub cannot be reached, or refuses the request.
     """
 
     def __init__(self, address: str) -> None:

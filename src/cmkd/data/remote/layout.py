@@ -21,9 +21,9 @@ LAYOUT = "stream.json"
 CARD = "card.json"
 AGAIN = "push the pack again with `cmkd data push`"
 BLOCK_BYTES = 128 * 2**10
-"""About the bytes of a block, what one request reads: a row of `benchmarks/results/streaming.md` decides."""
+"""Approximate size of a block, which one request reads; chosen by measurement (`benchmarks/results/streaming.md`)."""
 SHARD_BYTES = 32 * 2**20
-"""About the bytes of a shard, what one request writes and a killed push must send again."""
+"""Approximate size of a shard, which one request writes and a killed push must send again."""
 DIGEST_BYTES = 32
 
 Positive = Annotated[int, Bounds(least=1)]
@@ -34,11 +34,11 @@ class ShardedArray:
     """The array of one modality in shards of equal numbers of rows, except for the last.
 
     Args:
-        rows: of the latest version.
-        row_bytes: of one row.
-        block_rows: rows of a block.
-        shard_blocks: blocks of a shard.
-        shards: sha256 of the shards, in order.
+        rows: number of rows of the latest version.
+        row_bytes: number of bytes per row.
+        block_rows: number of rows per block.
+        shard_blocks: number of blocks per shard.
+        shards: sha256 of each shard, in order.
         digests: sha256 of the object that holds the sha256 of all blocks, 32 bytes each.
     """
 
@@ -75,8 +75,8 @@ class Layout:
     """Content of ``stream.json``.
 
     Args:
-        history: what identifies each version of the pack; see `identities`.
-        arrays: by modality.
+        history: checksum that identifies each version of the pack; see `identities`.
+        arrays: arrays by modality.
     """
 
     history: tuple[str, ...]
@@ -84,10 +84,10 @@ class Layout:
 
     @classmethod
     def parse(cls, content: bytes, what: str) -> Layout:
-        """Read one from the content of the file.
+        """Parse the content of the file.
 
         Raises:
-            CmkdError: it is damaged, or a newer release wrote it.
+            CmkdError: the file is damaged, or a newer release wrote it.
         """
         top = record(_LayoutFile, parse_json(content, what, fix=AGAIN), what, fix=AGAIN)
         if top.format > FORMAT:
@@ -111,21 +111,21 @@ class _LayoutFile:
 
 
 def object_name(sha256: str) -> str:
-    """Return the name of an object, which its content decides."""
+    """Return the name of the object with this sha256."""
     return f"objects/{sha256}"
 
 
 def identities(versions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return what identifies each version of a card: a checksum of its number of rows and of its files' checksums."""
+    """Return a checksum that identifies each version of a card, computed from its number of rows and file checksums."""
     said = ([v["rows"], v["sha256"]] for v in versions)
     return tuple(checksum([json.dumps(one, sort_keys=True).encode()]) for one in said)
 
 
 def card_history(card: bytes, what: str) -> tuple[str, ...]:
-    """Return what identifies each version of a card, from the content of its file; nothing for a card of another kind.
+    """Return `identities` of the versions of a card from the content of its file; empty if the file lists no versions.
 
     Raises:
-        CmkdError: it is damaged; `what` names it.
+        CmkdError: the card is damaged; the message calls it `what`.
     """
     try:
         return identities(parse_json(card, what, fix=AGAIN).get("versions") or ())

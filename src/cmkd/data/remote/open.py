@@ -18,20 +18,20 @@ class Remote:
     """A pushed pack.
 
     Args:
-        address: where it lies, as for `cmkd.data.remote.store.Store`.
+        address: address of the pack, as for `cmkd.data.remote.store.Store`.
 
     Attributes:
-        folder: copy of its card, and of what was asked for by `copied`.
+        folder: local folder with copies of the card and of the objects requested with `copied`.
 
     Raises:
-        CmkdError: there is no pushed pack, or it cannot be reached.
+        CmkdError: there is no pushed pack, it cannot be reached, or its card does not match its layout.
     """
 
     def __init__(self, address: str) -> None:
         self.store = Store(address)
         self.address = self.store.address
         self.folder = writable_cache("streams", checksum([self.address.encode()])[:16])
-        # the card first: one that is newer than the layout is refused, an older one is not
+        # the card first: a card newer than the layout is refused, an older one is accepted
         card, layout = self.store.read(CARD), self.store.read(LAYOUT)
         if card is None or layout is None:
             lacks = CARD if card is None else LAYOUT
@@ -44,14 +44,14 @@ class Remote:
 
     @cached_property
     def cache(self) -> BlockCache:
-        """Blocks on this disk."""
+        """Cache of blocks on the local disk."""
         return block_cache()
 
     def copied(self, name: str, sha256: str) -> Path:
-        """Return the copy of an object in `folder`, which is read again unless it has the checksum.
+        """Return the path of an object's copy in `folder`; it is read again unless the copy has the checksum.
 
         Raises:
-            CmkdError: it is missing or changed at the address.
+            CmkdError: the object is missing or changed at the address.
         """
         path = self.folder / name
         if path.is_file() and checksum(path) == sha256:

@@ -1,4 +1,4 @@
-"""Push a pack to an address: resumable, read back, and visible only once it is whole."""
+"""Push of a pack to an address: resumable, verified by reading back, and visible only once complete."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from cmkd.progress import Progress
 from cmkd.types import Modality
 
 TOGETHER = 4
-"""Shards that are held in memory and sent at a time; on the Hugging Face Hub, in one commit."""
+"""Number of shards held in memory and sent at a time; on the Hugging Face Hub, in one commit."""
 
 
 def push(pack: Path | str, address: str, *, force: bool = False, progress: Progress | None = None) -> Card:
-    """Write the present versions of a pack to an address, from which `Pack.open` reads it.
+    """Write all current versions of a pack to an address, from which `Pack.open` reads it.
 
-    Everything is sent in objects that are named by their content, and read back; the card comes last, so that a reader
-    sees the old pack or the new one. A push that was stopped goes on when it is repeated. Of a pack with a new version,
+    Everything is sent in objects that are named by their content, and read back; the card is sent last, so that a
+    reader sees the old pack or the new one. To resume an interrupted push, repeat it. For a pack with a new version,
     only new shards are sent.
 
     Args:
-        pack: its folder.
-        address: as for `cmkd.data.remote.store.Store`, but not by HTTP. On the Hugging Face Hub the repository is made
-            if there is none.
-        force: replace a pack that is not an earlier version of this one. Its objects stay there.
-        progress: called with the bytes that are there and all bytes.
+        pack: folder of the pack.
+        address: address as for `cmkd.data.remote.store.Store`, but not HTTP. On the Hugging Face Hub, the repository is
+            created if it does not exist.
+        force: replace a pack that is not an earlier version of this one; the objects of the old pack are not deleted.
+        progress: called with the number of bytes already there and of all bytes.
 
     Returns:
         The card of the latest version.
 
     Raises:
-        CmkdError: the pack is damaged, the address holds another one, or it cannot be written.
+        CmkdError: the pack is damaged, the address holds another pack, or the address cannot be written.
 
     Example:
         >>> import tempfile
@@ -62,7 +62,7 @@ def push(pack: Path | str, address: str, *, force: bool = False, progress: Progr
     """
     if not is_address(address) or address.startswith(("http://", "https://")):
         raise CmkdError(f"cannot push to '{address}': give an address such as s3://bucket/ships or file:///mnt/ships")
-    CardFile.read(Path(pack))  # refuses what is no pack
+    CardFile.read(Path(pack))  # refuses a folder that is not a pack
     card = (Path(pack) / CARD).read_bytes()  # as it is now: versions appended while this runs are not sent
     history = card_history(card, f"'{Path(pack) / CARD}'")
     opened = Pack.open(pack, len(history))
@@ -85,10 +85,10 @@ def push(pack: Path | str, address: str, *, force: bool = False, progress: Progr
 
 
 def _there(store: Store, pack: Pack, history: tuple[str, ...], *, force: bool) -> Layout | None:
-    """Return the layout of an earlier version at the address, or None where there is nothing.
+    """Return the layout of an earlier version at the address; None if there is none, or with `force`.
 
     Raises:
-        CmkdError: something else is there.
+        CmkdError: the address holds another pack or a newer version.
     """
     card = store.read(CARD)
     if card is None or force:
@@ -106,7 +106,7 @@ def _there(store: Store, pack: Pack, history: tuple[str, ...], *, force: bool) -
 
 
 class _Sender:
-    """Sends objects, reads them back, and counts."""
+    """Sends objects, reads them back, and reports progress."""
 
     def __init__(self, store: Store, progress: Progress | None, total: int) -> None:
         self._store, self._progress, self._total, self._done = store, progress, total, 0
@@ -140,7 +140,7 @@ class _Sender:
         )
 
     def send(self, contents: Mapping[str, bytes]) -> None:
-        """Write the objects that are not there, and read back all of them."""
+        """Write the objects that are missing or differ at the address, and read them back."""
         missing = {name: content for name, content in contents.items() if self._store.read(name) != content}
         for _ in range(TRIES):
             if not missing:
@@ -151,7 +151,7 @@ class _Sender:
 
 
 def _shards(path: Path, length: int, shard_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the sha256 and the content of each shard of a file's first bytes."""
+    """Yield the sha256 and the content of each shard of the first `length` bytes of a file."""
     with path.open("rb") as file:
         for start in range(0, length, shard_bytes):
             content = file.read(min(shard_bytes, length - start))

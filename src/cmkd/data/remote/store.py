@@ -1,4 +1,4 @@
-"""Objects below an address, read and written with obstore; a failure is one line."""
+"""Objects below an address, read and written with obstore; errors are one line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 THREADS = 32
-"""Requests at a time; our choice. Object storage answers each in some 10 to 100 ms, whatever its size."""
+"""Number of concurrent requests; our choice. Object storage answers each in about 10 to 100 ms, whatever its size."""
 TRIES = 4
-"""Attempts of a request, and of a block that arrives damaged."""
+"""Number of attempts per request, and per block that arrives damaged."""
 HUB = "hf://datasets/"
 
 
 def is_address(place: object) -> TypeGuard[str]:
-    """Whether a text is an address and not a path.
+    """Return whether a text is an address, not a path.
 
     Example:
         >>> is_address("s3://bucket/ships"), is_address("data/ships"), is_address("mars:data/mars")
@@ -41,11 +41,11 @@ class Store:
 
     Args:
         address: ``s3://bucket/folder``, ``gs://``, ``az://``, ``https://host/folder``, ``file:///folder`` or
-            ``hf://datasets/USER/NAME``, with ``@REVISION`` after it for another than ``main``.
-        write: make the folder of a ``file://`` address.
+            ``hf://datasets/USER/NAME``, followed by ``@REVISION`` for another one than ``main``.
+        write: create the folder of a ``file://`` address.
 
     Raises:
-        CmkdError: the address has another form, or obstore is not installed.
+        CmkdError: the address has an unsupported form, or obstore is not installed.
     """
 
     def __init__(self, address: str, *, write: bool = False) -> None:
@@ -81,7 +81,7 @@ class Store:
         """Read parts of objects, several at a time.
 
         Args:
-            wanted: name -> first byte and length of each part. Parts that touch become one request.
+            wanted: name -> first byte and length of each part. Adjacent parts become one request.
         """
         import obstore
 
@@ -119,13 +119,13 @@ class Store:
 
 
 def _reason(error: Exception) -> str:
-    """Return the innermost cause that obstore's long message holds."""
+    """Return obstore's message without its debug output, shortened in the middle."""
     text = " ".join(str(error).split("\n\nDebug source:")[0].split())
     return text if len(text) <= 240 else f"{text[:120]} ... {text[-110:]}"
 
 
 def _on_hub(address: str) -> tuple[str, dict[str, str]]:
-    """Return the address by HTTP of a data set's files on the Hugging Face Hub, and the header with its token."""
+    """Return the HTTP address of a data set's files on the Hugging Face Hub, and the header with the user's token."""
     repository, below, revision = hub_place(address)
     with needs_extra("hub", "the Hugging Face Hub"):
         from huggingface_hub import constants, get_token
@@ -135,10 +135,10 @@ def _on_hub(address: str) -> tuple[str, dict[str, str]]:
 
 
 def hub_place(address: str) -> tuple[str, str, str]:
-    """Return repository, folder in it and revision of an address on the Hugging Face Hub; empty if it has none.
+    """Return repository, folder and revision of a Hugging Face Hub address; folder and revision are empty if not given.
 
     Raises:
-        CmkdError: the address has another form.
+        CmkdError: the address has an unsupported form.
 
     Example:
         >>> hub_place("hf://datasets/me/ships/v2@draft")

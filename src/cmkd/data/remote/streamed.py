@@ -1,4 +1,4 @@
-"""An array that lies in shards at an address and is read by rows, a block at a time."""
+"""An array that is stored in shards at an address and read by rows, one block at a time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cmkd.errors import CmkdError
 from cmkd.io import checksum
 
 GROUP_BYTES = 16 * 2**20
-"""Bytes of blocks that are fetched together and held in memory."""
+"""Number of bytes of blocks fetched together and held in memory."""
 
 
 class StreamedArray:
-    """Rows of an array, from the cache or else from the store; numpy indexes along its first axis work.
+    """Rows of an array, read from the cache or else from the store; takes numpy indexes along its first axis.
 
     Args:
-        store: where the shards lie.
-        cache: of blocks on disk.
-        sharded: the shards.
+        store: store that holds the shards.
+        cache: cache of blocks on disk.
+        sharded: description of the shards.
         digests: sha256 of each block, ``(blocks, 32)`` uint8.
         shape: ``(rows, ...)`` of the version; the shards may hold more rows.
-        dtype: numpy's name.
+        dtype: name of the numpy dtype.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class StreamedArray:
         return bytes(self._digests[number]).hex()
 
     def _fetched(self, numbers: Sequence[int]) -> dict[int, bytes]:
-        """Return blocks from the store, as they were pushed."""
+        """Return blocks from the store, with verified checksums."""
         fetched: dict[int, bytes] = {}
         for _ in range(TRIES):
             wanted: dict[str, dict[int, tuple[int, int]]] = {}

@@ -1,1 +1,1 @@
-"""Published file formats, read safely: archives, IDX, equal records, rasters, sound, folders of classes."""
+"""Safe readers of published file formats: archives, IDX, fixed-size records, rasters, sound, folders by class."""

@@ -1,7 +1,8 @@
 """Safe reading of published files: folders, zip and tar archives are read in place and never unpacked to disk.
 
-An archive is refused, with one line that says where to get it again, if a member's path leaves the archive, if a member
-is a link or a device, if the archive is truncated or damaged, or if it unpacks to far more than its size explains.
+An archive is refused, with a one-line message that says where to get it again, if a member's path leaves the archive,
+if a member is a link or a device, if the archive is truncated or damaged, or if it unpacks to far more than its size
+explains.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from cmkd.datasets.formats.containers import (
 from cmkd.errors import CmkdError
 
 READ_BYTES = 2**31
-"""Largest file that is read whole."""
+"""Maximum bytes of a file that is read into memory at once."""
 DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
     *(EOFError, OSError, RuntimeError, ValueError, LookupError, ArithmeticError, MemoryError),
 )
-"""Errors that the standard library raises for truncated, corrupted and unsupported archives; text that is no UTF-8 or
-no number is a ValueError."""
+"""Errors that the standard library raises for truncated, corrupted and unsupported archives (ValueError also for text
+that is not UTF-8 or not a number)."""
 _IGNORED = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._)")
 
 
 class Archive:
-    """The files below a folder, or inside a zip or tar file, by their relative names; a context manager.
+    """Context manager for reading the files below a folder or inside a zip or tar file, by their relative names.
 
     Links in an archive are refused; links below a folder, which the user made, are followed.
 
@@ -56,7 +57,7 @@ class Archive:
         sizes: name with forward slashes -> bytes when unpacked, sorted by name.
 
     Raises:
-        CmkdError: the place does not exist, is no archive, is truncated, or is not safe to read.
+        CmkdError: the place does not exist, is not an archive, is truncated, or is not safe to read.
 
     Example:
         >>> import tempfile
@@ -93,7 +94,7 @@ class Archive:
         """Return the one name that is `suffix` or ends with ``/suffix``.
 
         Raises:
-            CmkdError: no name does, or several do.
+            CmkdError: no name or several names do so.
         """
         found = [name for name in self.sizes if name == suffix or name.endswith(f"/{suffix}")]
         if len(found) != 1:
@@ -113,10 +114,10 @@ class Archive:
 
     @contextmanager
     def decoding(self, name: str) -> Iterator[io.BytesIO]:
-        """Open a file for a decoder; whatever the decoder raises becomes one line.
+        """Open a file for a decoder; any exception of the decoder becomes a `CmkdError` of one line.
 
         Raises:
-            CmkdError: as `read`, or the decoder failed.
+            CmkdError: for the same reasons as `read`, or the decoder failed.
         """
         content = io.BytesIO(self.read(name))
         with damage(f"{name} in {self.place}", self.address, (Exception,)):  # decoders raise anything on damaged bytes
@@ -158,7 +159,7 @@ class Archive:
 
 @contextmanager
 def damage(what: str, address: str, kinds: tuple[type[Exception], ...] = DAMAGE) -> Iterator[None]:
-    """Turn errors raised for a damaged file into one line that says where to get it again."""
+    """Turn errors raised for a damaged file into a `CmkdError` that says where to get the file again."""
     try:
         yield
     except CmkdError:
@@ -172,16 +173,16 @@ def damage(what: str, address: str, kinds: tuple[type[Exception], ...] = DAMAGE)
 
 
 def unpacked(path: Path, *, address: str, size: int = BLOCK_BYTES, limit: int | None = None) -> Iterator[bytes]:
-    """Yield the content of a single file in blocks; a gzip file is known by its content and unpacked.
+    """Yield the content of a single file in blocks; a gzip file is detected by its content and unpacked.
 
     Args:
         path: the file.
-        address: where to get it, for errors.
-        size: bytes of a block; the last one may be shorter.
-        limit: bytes it may unpack to; by default `RATIO` times its size plus `FREE_BYTES`.
+        address: where the file is published, for error messages.
+        size: bytes of a block; the last block may be shorter.
+        limit: maximum bytes of the unpacked content; by default `RATIO` times the file's size plus `FREE_BYTES`.
 
     Raises:
-        CmkdError: it does not exist, is truncated or damaged, or unpacks to more than the limit.
+        CmkdError: the file does not exist, is truncated or damaged, or unpacks to more than the limit.
     """
     with damage(str(path), address):
         most = limit if limit is not None else FREE_BYTES + RATIO * path.stat().st_size

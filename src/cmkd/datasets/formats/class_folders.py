@@ -1,4 +1,4 @@
-"""Images in a folder per class, in an archive or unpacked."""
+"""Reading of images in one folder per class, in an archive or unpacked."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def class_folders(archive: Archive, classes: Sequence[str], shape: tuple[int, in
         archive: an open archive or folder.
         classes: names of the folders; a label is a position in them.
         shape: ``(3, height, width)`` that every image must have.
-        split: as published, ``train`` or ``test``, and name of the folder that holds the class folders; empty if there
-            is none.
+        split: published split, ``train`` or ``test``, which is also the name of the folder that holds the class
+            folders; empty if there is no such folder.
 
     Raises:
         CmkdError: a class has no images.

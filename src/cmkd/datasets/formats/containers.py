@@ -1,4 +1,4 @@
-"""The content of a folder, zip or tar file: listed once, and refused if it is not safe to read."""
+"""Containers of files, which are folders, zip and tar files: listed once, and refused if they are not safe to read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cmkd.io import files_below
 BLOCK_BYTES = 2**20
 """Bytes read at a time."""
 FREE_BYTES = 64 * 2**20
-"""Bytes that any archive may unpack to."""
+"""Bytes that an archive of any size may unpack to."""
 MEMBER_BYTES = 1024
-"""Bytes that a member of a tar file counts beside its content: what listing it takes in memory."""
+"""Bytes that a member of a tar file counts in addition to its content: the memory that its listing takes."""
 RATIO = 200
-"""Multiple of its size that an archive may unpack to beyond `FREE_BYTES`; images and sound stay below 10."""
+"""Multiple of its size that an archive may unpack to, in addition to `FREE_BYTES`; images and sound stay below 10."""
 
 
 class Container(Protocol):
@@ -67,7 +67,7 @@ class FolderContainer:
 
 
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-"""Methods that unpack in little memory; the header of LZMA may ask for gigabytes."""
+"""Compression methods that unpack in little memory; LZMA is excluded because its header may ask for gigabytes."""
 
 
 class ZipContainer:
@@ -107,7 +107,10 @@ class ZipContainer:
 
 
 class TarContainer:
-    """The files in a tar, compressed or not, read once on opening; it is refused as a zip is, or if it was cut."""
+    """The files in a tar file, compressed or not, read once on opening.
+
+    A tar file is refused for similar reasons as a zip file, and if it is truncated.
+    """
 
     def __init__(self, place: Path) -> None:
         self._stream = _decompressed(place)
@@ -131,7 +134,7 @@ class TarContainer:
             else:
                 tally.add(member.name, member.size)
                 members[member.name] = member
-        # tarfile accepts an archive that was cut between two members
+        # tarfile accepts an archive that was truncated between two members
         assert self._file.fileobj is not None
         self._file.fileobj.seek(end)
         if self._file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -161,7 +164,7 @@ def _decompressed(place: Path) -> IO[bytes]:
 
 
 class _ShortReads:
-    """A stream that refuses to be read by more than `BLOCK_BYTES` at once, as a header that lies makes tarfile do."""
+    """A stream that refuses to read more than `BLOCK_BYTES` at once, which a forged header would make tarfile do."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
@@ -173,7 +176,7 @@ class _ShortReads:
 
 
 class _Tally:
-    """The safe members of an archive, and how many bytes they may still unpack to."""
+    """The safe members of an archive, and the number of bytes that further members may still unpack to."""
 
     def __init__(self, archive_bytes: int) -> None:
         self.sizes: dict[str, int] = {}

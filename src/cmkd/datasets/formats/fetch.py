@@ -1,4 +1,4 @@
-"""Published files: download what is missing, and compare checksums."""
+"""Published files: download of missing files, and comparison of checksums."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BLOCK_BYTES = 2**16
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file a data set is made from.
+    """One published file from which a data set is made.
 
     Args:
-        name: its file name inside the source folder.
-        url: where its publisher offers it.
-        sha256: its checksum; empty if the publisher changes the file or the checksum is not known.
-        md5: another checksum, if the publisher states no sha256.
+        name: name of the file inside the source folder.
+        url: address at which the publisher offers the file.
+        sha256: checksum of the file; empty if the publisher changes the file or the checksum is not known.
+        md5: MD5 checksum, if the publisher states no sha256.
         unpacked: sha256 of the unpacked content of a ``.gz``, by which a recompressed copy is recognized.
     """
 
@@ -38,7 +38,7 @@ class PublishedFile:
 
     @property
     def fetchable(self) -> bool:
-        """Whether it may be downloaded: only a file with a known checksum is."""
+        """Whether the file may be downloaded, which needs a known checksum."""
         return bool(self.sha256 or self.md5)
 
 
@@ -51,15 +51,15 @@ def fetch(sources: Sequence[PublishedFile], folder: Path) -> Path:
     """Download the files that `folder` lacks, and return the folder.
 
     An interrupted download is resumed; a second process waits for the first. A file appears under its name only after
-    its checksum matched.
+    its checksum was verified.
 
     Args:
-        sources: the files; all have checksums.
+        sources: the files; all must have checksums.
         folder: destination, created if needed.
 
     Raises:
-        CmkdError: an address cannot be reached, or offers a file with another checksum; the line names the address and
-            the path where to put the file.
+        CmkdError: the folder cannot be written, an address cannot be reached, or it offers a file with another
+            checksum; the message names the address and the path where to put the file.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class _Resumed:
         self._part = target.with_name(f".{target.name}.part")
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Download `url` to `output_file`; raises requests' errors."""
+        """Download `url` to `output_file`; exceptions of requests are passed on."""
         import requests
 
         have = self._part.stat().st_size if self._part.exists() else 0
@@ -127,7 +127,7 @@ class _Resumed:
 
 
 def find(place: Path, source: PublishedFile) -> Path:
-    """Return the path of the file of `source`: `place` itself, or the file of that name in the folder `place`.
+    """Return the path of the published file `source`: `place` itself, or the file of its name in the folder `place`.
 
     Raises:
         CmkdError: the file does not exist.
@@ -139,7 +139,7 @@ def find(place: Path, source: PublishedFile) -> Path:
 
 
 def packed_or_folder(source: Path, archive: str) -> Path:
-    """Return the published archive if it is in the folder `source`, else its only archive, else `source` itself."""
+    """Return the published archive in the folder `source`, else the folder's only archive, else `source` itself."""
     if not source.is_dir() or (source / archive).is_file():
         return source / archive if source.is_dir() else source
     others = [path for path in sorted(source.iterdir()) if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
@@ -147,7 +147,7 @@ def packed_or_folder(source: Path, archive: str) -> Path:
 
 
 def verify_present(folder: Path, sources: Sequence[PublishedFile]) -> None:
-    """Compare the files that lie in `folder` under their published names with their checksums.
+    """Compare the files that are in `folder` under their published names with their checksums.
 
     Raises:
         CmkdError: a checksum differs.

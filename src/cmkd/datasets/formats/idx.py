@@ -1,4 +1,4 @@
-"""The IDX format of MNIST: a header of big-endian sizes, then the values; packed with gzip or not."""
+"""The IDX format of MNIST: a header of big-endian sizes, then the values; compressed with gzip or not."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Idx:
 
     Args:
         path: the file, gzip or plain.
-        axes: expected number of axes: 1 for labels, 3 for gray images. It detects swapped files.
-        address: where it is published, for errors.
+        axes: expected number of axes, 1 for labels and 3 for gray images, by which swapped files are detected.
+        address: where the file is published, for error messages.
 
     Attributes:
         shape: shape of the whole array.
-        dtype: type of a value.
+        dtype: dtype of the values.
 
     Raises:
-        CmkdError: it is missing, damaged, not an IDX file, or has another number of axes.
+        CmkdError: the file is missing, damaged, empty, not an IDX file, or has another number of axes.
 
     Source:
         The layout is described on the page of MNIST (LeCun, Cortes and Burges).
@@ -58,7 +58,7 @@ class Idx:
         return int(self.shape[0])
 
     def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Yield ``(rows, *shape[1:])`` arrays, the last one shorter.
+        """Yield arrays ``(rows, *shape[1:])``; the last one may be shorter.
 
         Raises:
             CmkdError: the file holds fewer or more values than its header says.
@@ -88,7 +88,7 @@ class Idx:
 
 
 def read_idx(path: Path, *, axes: int, address: str) -> NDArray[Any]:
-    r"""Return the whole array of an IDX file; arguments and errors as for `Idx`.
+    r"""Return the whole array of an IDX file; arguments and errors are those of `Idx`.
 
     Example:
         >>> import tempfile

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 256
-"""Images that are read, degraded and written at a time."""
+"""Number of images that are read, degraded and written at a time."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Images:
     split: str  # ``train`` or ``test`` as published; empty if the publisher gives no split
     ids: Sequence[str]  # a name for each image, the same in any packaging
     labels: NDArray[np.int64]  # ``(images,)`` class positions
-    # for ascending positions, yields blocks ``(some, channels, height, width)`` uint8 of all of them in order
+    # function that yields the images at ascending positions in blocks ``(some, channels, height, width)`` uint8
     read: Callable[[NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
 
 
 def blocks(arrays: Iterator[NDArray[Any]], rows: NDArray[np.int64], size: int = BLOCK) -> Iterator[NDArray[Any]]:
-    """Pick ascending rows out of a stream of arrays, and yield them in blocks of about `size`.
+    """Select ascending rows from a stream of arrays, and yield them in blocks of about `size`.
 
-    The arrays ``(some, ...)`` hold all rows in order. They are read to the end, so that their own checks are made.
+    The arrays ``(some, ...)`` hold all rows in order. The stream is read to its end, so that its own checks run.
     """
     kept: list[NDArray[Any]] = []
     start = number = 0

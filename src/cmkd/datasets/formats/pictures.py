@@ -1,4 +1,4 @@
-"""JPEG and PNG images out of archives, single ones and frames of videos."""
+"""Reading of JPEG and PNG images in archives: single images and frames of videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def rgb(archive: Archive, name: str, *, shape: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
-    """Return an image as ``(3, height, width)``; if `shape` is given, another is refused before its pixels are decoded.
+    """Return an image as ``(3, height, width)``; if it does not have the given `shape`, refuse it before decoding.
 
     Raises:
         CmkdError: the image is missing, damaged, or has another size.
@@ -30,7 +30,7 @@ def rgb(archive: Archive, name: str, *, shape: tuple[int, int, int] | None = Non
 
 
 def frames_of(archive: Archive, folder: str = "frames") -> dict[str, list[str]]:
-    """Return the files ``<folder>/<clip>/*.jpg`` (or png) by clip, sorted by name."""
+    """Return clip -> its files ``<folder>/<clip>/*.jpg`` (or jpeg, png), sorted by name."""
     found: dict[str, list[str]] = defaultdict(list)
     for name in archive.sizes:
         parts = name.split("/")

@@ -1,4 +1,4 @@
-"""Bands of satellite images out of archives, in TIFF files."""
+"""Reading of bands of satellite images from TIFF files in archives."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from cmkd.data.manifest.resize import fit
 from cmkd.datasets.formats.archive import Archive
 
 LEAST_POWER = 1e-6
-"""Least backscatter that is converted to decibels: -60 dB, under the noise floor of Sentinel-1."""
+"""Lower limit of linear backscatter before conversion to decibels: -60 dB, below the noise floor of Sentinel-1."""
 
 
 def raster(archive: Archive, name: str, bands: int) -> NDArray[Any]:
-    """Return the image of a TIFF file as ``(bands, height, width)`` in the file's own type, masked where it is invalid.
+    """Return the image of a TIFF file as ``(bands, height, width)`` in the file's own dtype, masked where invalid.
 
-    The file may have its `bands` along its first or its last axis. Invalid are NaN and the value that its tag calls
-    nodata; scale and offset that its tags state are applied, which gives floats.
+    The file may have its `bands` along its first or its last axis. NaN and the nodata value in its tags are invalid; a
+    scale and an offset in its tags are applied, which gives floats.
 
     Raises:
-        CmkdError: it is missing or damaged, has other bands or no valid value, or holds infinite values.
+        CmkdError: the file is missing or damaged, has another number of bands or no valid value, or holds infinite
+            values.
     """
     import tifffile
 
@@ -43,7 +44,7 @@ def raster(archive: Archive, name: str, bands: int) -> NDArray[Any]:
 
 
 def floats(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return values as a pack of floats holds them: invalid ones are NaN."""
+    """Return values as 32-bit floats in which invalid values are NaN, as a pack stores them."""
     found: NDArray[np.float32] = np.ma.filled(values.astype(np.float32), np.nan)
     return found
 
@@ -54,7 +55,7 @@ def stacked(bands: Sequence[NDArray[Any]], size: int) -> NDArray[np.float32]:
 
 
 def decibels(power: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Convert linear backscatter to decibels, in which speckle is additive and equally strong everywhere.
+    """Convert linear backscatter to decibels, where speckle is additive and equally strong everywhere.
 
     Example:
         >>> decibels(np.array([1.0, 0.01, 0.0])).tolist()

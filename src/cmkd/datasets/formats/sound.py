@@ -1,4 +1,4 @@
-"""Sound: WAV files and log-mel spectrograms."""
+"""Reading of WAV files, and log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mel_bank(rate: int, bands: int, *, lowest: float = LOWEST_HZ) -> NDArray[np.
     Args:
         rate: samples per second.
         bands: number of filters.
-        lowest: lower edge of the first filter, Hz; the upper edge of the last one is half the rate.
+        lowest: lower edge of the first filter, Hz; the upper edge of the last filter is half the rate.
 
     Example:
         >>> mel_bank(8000, 32).shape, bool((mel_bank(8000, 32).sum(1) > 0).all())
@@ -41,10 +41,10 @@ def log_mel(
     """Return the log-mel spectrogram of a recording, at a fixed loudness and length.
 
     Args:
-        samples: ``(samples,)``, of any length.
+        samples: recording ``(samples,)`` of any length.
         rate: samples per second.
-        bank: from `mel_bank`, for the same rate.
-        frames: time steps, interpolated linearly from those of the recording.
+        bank: filters from `mel_bank` for the same rate.
+        frames: number of time steps, interpolated linearly from the time steps of the recording.
 
     Returns:
         ``(frames, bands)`` in dB relative to the loudest cell, `FLOOR_DB` to 0.
@@ -70,7 +70,7 @@ def read_wav(archive: Archive, name: str) -> tuple[int, NDArray[np.float32]]:
     """Return the rate and the samples of a 16-bit WAV file, -1 to 1, as the mean of its channels.
 
     Raises:
-        CmkdError: it is missing, damaged, truncated or empty, or does not have 16 bits.
+        CmkdError: the file is missing, damaged, truncated or empty, or does not have 16 bits.
     """
     with archive.decoding(name) as content, wave.open(content) as file:
         channels, width, rate, expected, *_ = file.getparams()

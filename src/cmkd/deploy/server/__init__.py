@@ -1,1 +1,1 @@
-"""A student behind HTTP: one endpoint that predicts, limits on every request, health and metrics."""
+"""Serve a student over HTTP: a prediction endpoint, limits on every request, health and metrics."""

@@ -1,4 +1,4 @@
-"""The application: what each path answers."""
+"""The FastAPI application and its endpoints."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ REFUSALS = {
     503: "all workers are busy and the queue is full, or the server is stopping",
     504: "no answer in time",
 }
-"""Status -> what it means; each comes with ``{"error": "one line"}``."""
+"""HTTP status of an error -> its meaning; the body of each is ``{"error": "one line"}``."""
 
 
 def create_app(student: Student, model: dict[str, str], limits: Limits, *, token: str | None = None) -> FastAPI:
-    """Return the application that answers for a student.
+    """Return the FastAPI application that serves a student.
 
     Args:
-        student: what predicts.
-        model: its name and version.
-        limits: on requests.
-        token: that ``/predict`` and ``/metrics`` ask for; None asks for nothing.
+        student: the student to serve.
+        model: name and version of the model.
+        limits: limits on requests.
+        token: token that ``/predict`` and ``/metrics`` require; None requires no token.
     """
     metrics = Metrics(student.classes)
     predictor = Predictor(student, model, limits, metrics)
@@ -83,7 +83,7 @@ def create_app(student: Student, model: dict[str, str], limits: Limits, *, token
 
 
 def _responses(student: Student, model: dict[str, str]) -> dict[int | str, dict[str, Any]]:
-    """Return what the OpenAPI page says of the answers."""
+    """Return the descriptions of all responses for the OpenAPI page."""
     one = student.calibration.probabilities(np.zeros((1, len(student.classes))))
     example = {"model": model, "predictions": predictions(student, one)}
     found: dict[int | str, dict[str, Any]] = {
@@ -94,7 +94,7 @@ def _responses(student: Student, model: dict[str, str]) -> dict[int | str, dict[
 
 
 def _errors(app: FastAPI) -> None:
-    """Answer every error with one line of JSON; a traceback goes to the server's own output alone."""
+    """Answer every error with one line of JSON; tracebacks go only to the server's own output."""
 
     async def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)

@@ -1,4 +1,4 @@
-"""From the body of a request to samples: nothing is written to disk, unpickled, or decoded before its size is known."""
+"""Turn a request body into samples: no writes to disk, no unpickling, and no decoding before the size is known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ARRAYS = {"application/x-npy": ".npy"}
 
 
 def media_types(kind: Kind) -> dict[str, str]:
-    """Return the media types that a model of this kind takes, each with the suffix of its format.
+    """Return the media types that a model of this kind accepts, each with the file suffix of its format.
 
     Example:
         >>> list(media_types("vector"))
@@ -38,10 +38,10 @@ def media_types(kind: Kind) -> dict[str, str]:
 
 
 def requested_suffix(content_type: str, kind: Kind) -> str:
-    """Return the suffix of a request's format.
+    """Return the file suffix for the content type of a request.
 
     Raises:
-        Refused: with 415, the model does not take this type.
+        Refused: if the model does not accept this type (status 415).
     """
     known = media_types(kind)
     given = content_type.partition(";")[0].strip().lower()
@@ -51,17 +51,17 @@ def requested_suffix(content_type: str, kind: Kind) -> str:
 
 
 def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any]:
-    """Return a body as samples ``(n, *modality.shape)``.
+    """Decode a request body to samples ``(n, *modality.shape)``.
 
     Args:
-        content: the body.
-        modality: what the model sees. An array may hold one sample or several, as `Student.predict` takes them.
-            Invalid values (NaN, nodata) are filled with its mean.
-        limits: on pixels and batch.
+        content: body of the request.
+        modality: modality of the model. An array may hold one sample or several, as for `Student.predict`.
+            Invalid values (NaN, nodata) are filled with the modality's mean.
+        limits: limits on image size and on the number of samples.
 
     Raises:
-        Refused: with 413, more pixels or samples than the limits.
-        CmkdError: the body is damaged, or no sample of the modality.
+        Refused: if there are more pixels or samples than the limits allow (status 413).
+        CmkdError: if the body is damaged or is not a sample of the modality.
     """
     if content.suffix == ".npy":
         array = _array(content)
@@ -73,7 +73,7 @@ def samples(content: Content, modality: Modality, limits: Limits) -> NDArray[Any
         _check_size(size, modality, limits)
         if content.suffix == ".png" and _inflates_beyond(content.data, (size[0] + 8) * (size[1] + 8) * 8 + 2**16):
             raise CmkdError(f"{content} has more pixel data than its header states: save it again")
-    return np.stack([sample_of_file(modality, content)])  # a copy: torch warns of the decoders' read-only arrays
+    return np.stack([sample_of_file(modality, content)])  # a copy: torch warns about the decoders' read-only arrays
 
 
 def _array(content: Content) -> NDArray[Any]:
@@ -81,7 +81,7 @@ def _array(content: Content) -> NDArray[Any]:
         return read_npy(content)
     except CmkdError:
         raise
-    except Exception as error:  # numpy parses the header with whatever errors a parser has
+    except Exception as error:  # numpy's header parser may raise many error types
         reason = " ".join(str(error).split())[:80]
         raise CmkdError(f"{content} is not an NPY array ({reason}): save it with numpy.save") from error
 
@@ -100,7 +100,7 @@ def _batch(array: NDArray[Any], modality: Modality, limits: Limits) -> NDArray[A
 
 
 def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> None:
-    """Refuse an image of too many pixels; of anything else, the body's size is the limit."""
+    """Refuse an image with too many pixels; other kinds are limited only by the size of the body."""
     if modality.kind != "image" or not shape:
         return
     size = "x".join(map(str, shape))
@@ -111,7 +111,7 @@ def _check_size(shape: tuple[int, ...], modality: Modality, limits: Limits) -> N
 
 
 def _declared(content: Content) -> tuple[int, int]:
-    """Return height and width of a PNG or JPEG as its header says."""
+    """Return height and width from the header of a PNG or JPEG."""
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
 
@@ -119,15 +119,15 @@ def _declared(content: Content) -> tuple[int, int]:
     try:
         with opened_quietly(opener, content.open()) as image:
             return image.height, image.width
-    except Exception as error:  # decoders raise whatever they like on damaged bytes
+    except Exception as error:  # decoders raise many error types on damaged bytes
         kind = "PNG" if content.suffix == ".png" else "JPEG"
         raise CmkdError(f"{content} is not a {kind} image, or it is truncated: check its Content-Type") from error
 
 
 def _inflates_beyond(png: bytes, most: int) -> bool:
-    """Return whether the pixel data of a PNG unpack to more bytes; libpng would go through all of them."""
+    """Return whether the pixel data of a PNG decompress to more than `most` bytes; libpng would decompress all."""
     inflate, place, total = zlib.decompressobj(), 8, 0
-    with suppress(zlib.error):  # the decoder names what is damaged
+    with suppress(zlib.error):  # the decoder reports the damage later
         while place + 8 <= len(png) and total <= most:
             length, name = struct.unpack_from(">I4s", png, place)
             if name == b"IDAT":
@@ -137,7 +137,7 @@ def _inflates_beyond(png: bytes, most: int) -> bool:
 
 
 def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
-    """Refuse a TIFF that would unpack to more than its limits: in pages, in tiles, or as what its metadata declare."""
+    """Refuse a TIFF that exceeds the limits when decompressed: in its pages, its tiles, or its declared shape."""
     import tifffile
 
     try:
@@ -151,7 +151,7 @@ def _check_tiff(content: Content, modality: Modality, limits: Limits) -> None:
                 _check_size((page.imagelength, page.imagewidth), modality, limits)
     except (CmkdError, Refused):
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # tifffile raises many error types on damaged bytes
         raise CmkdError(f"{content} is not a TIFF image, or it is truncated: check its Content-Type") from error
     shape = inspect(content, modality.kind, channels=modality.channels).shape
     if shape[0] != modality.channels:

@@ -1,4 +1,4 @@
-"""A connection that does not wait forever for the head of a request."""
+"""HTTP connections with a time limit on the head (request line and headers) of each request."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def closing_after(seconds: float) -> type[H11Protocol]:
-    """Return the protocol of connections that are closed if the head of a request takes longer.
+    """Return a protocol class that closes a connection if the head of a request takes too long.
 
-    uvicorn has a limit between two requests, and none before the end of a head: clients that connect and send nothing,
-    or send slowly, would take all file descriptors, and nobody else could connect.
+    uvicorn limits the time between two requests, but not the time until the end of a head: clients that connect and
+    send nothing, or send slowly, could use up all file descriptors, so that nobody else could connect.
 
     Args:
-        seconds: from the connection, or from the first byte of a later request, to the end of the head.
+        seconds: time limit from the connection, or from the first byte of a later request, to the end of the head.
     """
 
     class Connection(H11Protocol):
         late: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
             super().connection_made(transport)
             self.watch()
 

@@ -1,4 +1,4 @@
-"""The server's life: load, listen, answer, and stop after the requests in flight."""
+"""Run the server: load the student, listen, answer requests, and stop after the requests in flight."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from cmkd.errors import CmkdError
 from cmkd.io import checksum
 
 TOKEN = "CMKD_TOKEN"
-"""Environment variable of the token that clients must send; unset, no token is asked for."""
+"""Environment variable with the token that clients must send; if it is unset, no token is required."""
 UNANSWERED, WORKING = "unanswered", "working"
-"""Attributes of what a signal raised: how many requests were not answered, and whether threads still work for them."""
+"""Attributes of the exception that a signal raises: number of unanswered requests, and whether threads still work."""
 
 
 class _Server(uvicorn.Server):
-    """A server that answers what still waits when the grace ends.
+    """A uvicorn server that refuses the requests still waiting at the end of the grace period.
 
     Args:
-        config: of uvicorn.
-        predictor: what answers.
-        grace: seconds from the signal on.
+        config: configuration of uvicorn.
+        predictor: predictor with the waiting requests.
+        grace: length of the grace period in seconds, from the stop signal.
     """
 
     def __init__(self, config: uvicorn.Config, predictor: Predictor, grace: float) -> None:
@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
         self.predictor, self.grace = predictor, grace
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop when all requests are answered, those that are late with a refusal."""
+        """Stop when all requests are answered; requests that exceed the grace period are refused."""
         asyncio.get_running_loop().call_later(self.grace, self.predictor.refuse_waiting)
         await super().shutdown(sockets)
 
@@ -57,22 +57,22 @@ def serve(
     limits: Limits,
     module: object = None,
 ) -> None:
-    """Answer requests until a signal; then those in flight end, and the signal goes on to whoever handled it before.
+    """Answer requests until a signal; then finish the requests in flight and pass the signal to its previous handler.
 
-    What its handler raises gets the attributes `UNANSWERED` and `WORKING`.
+    The exception that this handler raises gets the attributes `UNANSWERED` and `WORKING`.
 
     Args:
-        path: of the student, as for `load_student`.
-        host: address to listen at.
-        port: to listen at; 0 takes a free one.
-        device: as for `load_student`.
+        path: path of the student, as for `load_student`.
+        host: address to listen on.
+        port: port to listen on; 0 chooses a free one.
+        device: device of the student, as for `load_student`.
         threads: CPU threads of one prediction.
-        grace: seconds that requests in flight have to end; later ones are answered with 503.
-        limits: on requests.
-        module: for weights of an own module, as for `load_student`.
+        grace: seconds that requests in flight get to finish; then they are answered with 503.
+        limits: limits on requests.
+        module: the user's own network, if the model is one, as for `load_student`.
 
     Raises:
-        CmkdError: no student, no such address, or a token that is empty or that clients cannot send.
+        CmkdError: if there is no student, the address cannot be used, or the token is empty or cannot be sent.
     """
     token = os.environ.get(TOKEN)
     if token == "":
@@ -80,7 +80,7 @@ def serve(
     if token is not None and not all("!" <= letter <= "~" for letter in token):  # clients could not send it
         raise CmkdError(f"{TOKEN} must be visible ASCII without spaces or line ends: set another secret")
     student = load_student(path, device=device, module=module, threads=threads)
-    student.probabilities(np.zeros((1, *student.modality.shape), student.modality.dtype))  # the first one is slow
+    student.probabilities(np.zeros((1, *student.modality.shape), student.modality.dtype))  # the first call is slow
     model = described(student.about, model_file(path))
     app = create_app(student, model, limits, token=token)
     config = uvicorn.Config(
@@ -89,7 +89,7 @@ def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=grace + 1,  # type: ignore[arg-type]  # it goes to asyncio, which takes fractions
+        timeout_graceful_shutdown=grace + 1,  # type: ignore[arg-type]  # asyncio accepts fractions
     )
     with listening(host, port) as opened:
         where = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
@@ -107,10 +107,10 @@ def serve(
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Raises:
-        CmkdError: the address is taken, malformed, or not of this machine.
+        CmkdError: if the address is taken, is malformed, or does not belong to this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -122,11 +122,11 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def described(about: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """Return name and version of a model: data, method and seed as its file says, and the start of its SHA-256.
+    """Return the name of a model (data, method and seed from its file) and its version (start of the file's SHA-256).
 
     Args:
-        about: what the file says.
-        path: of the file.
+        about: metadata of the model's file.
+        path: path of the model's file.
     """
     parts = [about.get("data", {}).get("name"), about.get("method"), about.get("seed")]
     name = "-".join(str(part) for part in parts if part is not None)

@@ -1,4 +1,4 @@
-"""What a request may cost, and the answer to one that costs more."""
+"""Limits on requests, and the error for requests that exceed them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from cmkd.errors import CmkdError
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server gives to requests.
+    """Limits of the server on requests.
 
     Args:
         body_mb: largest body, in megabytes of 2**20 bytes.
         pixels: largest height times width of an image, checked before it is decoded.
         side: largest height or width of an image.
-        batch: most samples of one request.
-        seconds: time for the head of a request, then for its body and answer.
-        workers: requests that are decoded and classified at a time, in a thread each.
-        queue: requests that may wait for a worker beyond these; one more is refused.
+        batch: largest number of samples in one request.
+        seconds: time limit for the head of a request, and again for its body and answer.
+        workers: number of requests that are decoded and classified at the same time, one thread each.
+        queue: number of further requests that may wait for a worker; beyond that, requests are refused.
 
     Raises:
-        CmkdError: a limit that is not positive (a queue may be 0).
+        CmkdError: if a limit is not positive (only `queue` may be 0).
     """
 
     body_mb: float = 16.0
@@ -46,12 +46,12 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request that is answered with an error.
+    """Raised for a request that gets an error as its answer.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         message: one line for the client.
-        headers: of the answer.
+        headers: additional headers of the answer.
     """
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the server counts, in the text format of Prometheus."""
+"""Counters of the server in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Metrics:
     """Counters of one server.
 
     Args:
-        classes: of the model; they are counted from 0 on, so that a class that was never predicted is seen.
+        classes: classes of the model; each counter starts at 0, so that a class that was never predicted is listed.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -32,12 +32,12 @@ class Metrics:
             self.predictions.labels(name)
 
     def text(self) -> bytes:
-        """Return all values."""
+        """Return all values in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     @contextmanager
     def request(self) -> Iterator[list[int]]:
-        """Measure a request; its status is put into the list that is yielded."""
+        """Measure a request; the caller puts its HTTP status into the yielded list."""
         status, start = [500], time.perf_counter()
         self.in_flight.inc()
         try:
@@ -52,9 +52,9 @@ class Measured:
     """Middleware that measures the requests to one path.
 
     Args:
-        app: what answers them.
-        metrics: what counts them.
-        path: of these requests.
+        app: application that answers the requests.
+        metrics: counters to update.
+        path: path of the measured requests.
     """
 
     def __init__(self, app: App, metrics: Metrics, path: str) -> None:
@@ -63,7 +63,7 @@ class Measured:
     async def __call__(
         self, scope: MutableMapping[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]
     ) -> None:
-        """Answer a request."""
+        """Answer a request, and measure it if its path is the measured one."""
         if scope["type"] != "http" or scope["path"] != self.path:
             return await self.app(scope, receive, send)
         with self.metrics.request() as status:

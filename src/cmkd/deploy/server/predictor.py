@@ -1,4 +1,4 @@
-"""From a request to its answer: places, time, a worker thread."""
+"""Answer requests with worker threads, a limited number of places and a time limit."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from cmkd.deploy.student import Student
 from cmkd.errors import CmkdError
 
 _DISCARDED = 16
-"""A body that is declared to have less than so many times the limit is discarded as it comes: a client that is still
-sending may miss an answer, since many ask for the connection to be closed after it."""
+"""A body whose declared size is too large, but below this multiple of the limit, is read and discarded: a client that
+is still sending may miss the answer, since many clients ask to close the connection after it."""
 
 
 class Predictor:
-    """A student, and the workers and places that requests share.
+    """A student with the workers and places that requests share.
 
     Args:
-        student: what predicts.
-        model: name and version, repeated in each answer.
-        limits: on each request, and on their number.
-        metrics: what counts predictions.
+        student: the student that predicts.
+        model: name and version of the model, repeated in each answer.
+        limits: limits on each request and on the number of requests.
+        metrics: counters of predictions.
     """
 
     def __init__(self, student: Student, model: dict[str, str], limits: Limits, metrics: Metrics) -> None:
@@ -41,7 +41,7 @@ class Predictor:
         self._work_left = set[Future[bytes]]()
         self._waiting = set[asyncio.Task[Any]]()
         self.unanswered = 0
-        """Requests that got no prediction, because the server stopped."""
+        """Number of requests that got no prediction because the server stopped."""
 
     @property
     def busy(self) -> bool:
@@ -55,10 +55,10 @@ class Predictor:
         """Return the answer to a request, as JSON.
 
         A request holds a place from before its body is read until its work ends, which bounds the memory. Work that
-        has begun cannot be interrupted: after its time it still holds its worker and place.
+        has begun cannot be interrupted: after its time limit it still holds its worker and place until it ends.
 
         Raises:
-            Refused: a limit, what the body is not, or the server stops before there is an answer.
+            Refused: if a limit is exceeded, the body is not valid, or the server stops before there is an answer.
         """
         suffix = requested_suffix(request.headers.get("content-type", ""), self.student.modality.kind)
         if not self._places.acquire(blocking=False):
@@ -105,12 +105,12 @@ class Predictor:
         return json.dumps(answer, allow_nan=False).encode()
 
     def refuse_waiting(self) -> None:
-        """Answer the requests that still wait that the server is stopping; call it in the server's event loop."""
+        """Refuse the requests that still wait, because the server is stopping; call this in the server's event loop."""
         for task in self._waiting:
             task.cancel()
 
     def close(self) -> bool:
-        """Begin no more work, and return whether some is left that cannot be interrupted."""
+        """Start no more work, and return whether work is left that cannot be interrupted."""
         self._workers.shutdown(wait=False, cancel_futures=True)
         return bool(self._work_left)
 
@@ -126,7 +126,7 @@ def predictions(student: Student, probabilities: NDArray[Any]) -> list[dict[str,
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
-    """Return the body, refusing one that is too large before it has arrived."""
+    """Read and return the body; refuse one that is too large without keeping it in memory."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise _closing(415, "compressed bodies are not supported: send the body without Content-Encoding")
     length = request.headers.get("content-length", "")
@@ -152,5 +152,5 @@ async def _read(request: Request, limits: Limits) -> bytes:
 
 
 def _closing(status: int, message: str) -> Refused:
-    """Return a refusal of a body that is not read: the connection cannot serve another request."""
+    """Return a refusal that closes the connection, which cannot serve another request after an unread body."""
     return Refused(status, message, {"Connection": "close"})

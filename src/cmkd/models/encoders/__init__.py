@@ -1,1 +1,1 @@
-"""Encoders, one file each: what a model puts between its preprocessing and its classifier."""
+"""Encoders, one file each: the part of a model between its preprocessing and its classifier."""

@@ -11,10 +11,10 @@ class VectorEncoder(nn.Module):
     """A multi-layer perceptron with batch-norm.
 
     Args:
-        shape: of an input vector, ``(features,)``.
-        width: of each hidden layer, and of the embedding.
+        shape: shape of an input vector, ``(features,)``.
+        width: width of each hidden layer, and of the embedding.
         layers: number of hidden layers; each is one of the maps, ``(batch, width, 1, 1)``.
-        dropout: probability after each layer.
+        dropout: dropout probability after each layer.
     """
 
     name = "mlp"

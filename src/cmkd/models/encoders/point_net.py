@@ -13,14 +13,15 @@ from cmkd.options import BelowOne, Count, Depth
 class PointEncoder(nn.Module):
     """PointNet (Qi et al. 2017, arXiv 1612.00593) on each frame, then a `SeriesEncoder` over the frames.
 
-    The same layers see every point, and each frame is the maximum and the mean over its points, so their order is of no
-    account; rows that are all zero are padding and left out. A set without a time axis is a series of one frame.
+    The same layers process every point, and each frame is described by the maximum and the mean over its points and by
+    the logarithm of their number, so the order of the points does not matter. Rows that are all zero are padding and
+    are left out. A set without a time axis is a series of one frame.
 
     Args:
-        shape: of an input, ``(points, features)`` or ``(time, points, features)``.
-        width: of the layers on points and of the first temporal stage.
-        stages: temporal stages.
-        dropout: probability inside temporal blocks.
+        shape: shape of an input, ``(points, features)`` or ``(time, points, features)``.
+        width: width of the layers on points and of the first temporal stage.
+        stages: number of temporal stages.
+        dropout: dropout probability inside temporal blocks.
     """
 
     name = "point_net"
@@ -41,16 +42,16 @@ class PointEncoder(nn.Module):
             x = x[:, None]
         batch, time, points, features = x.shape
         real = (x != 0).any(-1)
-        # the layers see real points alone: radar frames are mostly padding (three quarters of MARS)
+        # the layers process real points only: radar frames are mostly padding (three quarters of MARS)
         place = real.flatten().nonzero()[:, 0]
         inner = F.relu(self.first_norm(self.first(x.reshape(-1, features)[place])))
         inner = F.relu(self.second_norm(self.second(inner)))
         home = (place // points)[:, None].expand_as(inner)
         empty = inner.new_zeros(batch * time, inner.shape[1])
-        most = empty.scatter_reduce(0, home, inner, "amax")  # after the rectifier 0 is the least
+        most = empty.scatter_reduce(0, home, inner, "amax")  # after the ReLU, 0 is the minimum
         count = real.sum(2).to(inner.dtype).view(-1, 1)
         mean = empty.scatter_add(0, home, inner) / count.clamp(min=1)
         frame = torch.cat([mean, most, count.log1p()], 1)
-        frame = frame.view(batch, time, frame.shape[1])  # not -1, for a batch of no pair
+        frame = frame.view(batch, time, frame.shape[1])  # not -1, for an empty batch
         embedding, maps = self.frames.over_channels(frame.transpose(1, 2))
         return embedding, (frame.transpose(1, 2)[..., None], *maps)

@@ -10,7 +10,7 @@ from cmkd.options import BelowOne, Count, Depth
 
 
 class _TemporalBlock(nn.Module):
-    """Two convolutions over time around a shortcut, halving the time axis while there is enough of it."""
+    """Two convolutions over time with a shortcut around them; a stride of 2 halves the time axis."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, dropout: float) -> None:
         super().__init__()
@@ -27,22 +27,22 @@ class _TemporalBlock(nn.Module):
 
 
 class SeriesEncoder(nn.Module):
-    """A temporal residual network; long series (sound) are first brought below 256 steps by a strided stem.
+    """A temporal residual network; a strided stem first shortens long series (sound) to at most 256 steps.
 
-    A short series is read beside its differences from step to step, normalized separately: how something changes
-    carries over to a new person or place better than where it is. One of 64 to 256 steps is halved in the first stage
-    too.
+    A series of 2 to 256 steps is read together with its differences from step to step, normalized separately: changes
+    carry over to a new person or place better than positions do. A series of 64 to 256 steps is halved in the first
+    stage too.
 
     Args:
-        shape: of an input series, ``(time, features)``.
+        shape: shape of an input series, ``(time, features)``.
         width: channels of the first stage; the others have twice as many.
         stages: number of stages; each is one of the maps, ``(batch, channels, time, 1)``.
-        dropout: probability inside each block; unless given 0.2, and 0.5 for a series of at most 4 steps, which is
-            quickly memorized.
-        motion: read the differences too; a series of one step or of more than 256 has none.
-        parts: equal parts of the time axis. The embedding is the mean over each, which keeps what happens first apart
-            from what happens last, and the maximum over all. Unless given 4 for a series of 64 to 256 steps, else 1:
-            our choice, on the validation pairs of UTD-MHAD.
+        dropout: dropout probability inside each block; by default 0.2, and 0.5 for a series of at most 4 steps, which
+            is quickly memorized.
+        motion: whether to read the differences too; a series of one step or of more than 256 has none.
+        parts: number of equal parts of the time axis. The embedding holds the mean over each part, which keeps early
+            and late events apart, and the maximum over all. By default 4 for a series of 64 to 256 steps, else 1: our
+            choice, made on the validation pairs of UTD-MHAD.
     """
 
     name = "series_net"

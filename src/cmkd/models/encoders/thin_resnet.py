@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from cmkd.options import Count, Depth
 
 FEW_CHANNELS = 8
-"""Input channels below which a strided 1 x 1 convolution takes `_Subsampled`."""
+"""Number of input channels below which a strided 1 x 1 convolution uses `_Subsampled`."""
 
 
 class _Subsampled(nn.Conv2d):
-    """A strided 1 x 1 convolution, computed as one without a stride on the pixels that it keeps.
+    """A strided 1 x 1 convolution, computed without a stride on the pixels that it keeps.
 
-    For few channels on CPUs without AVX-512, the gradient of torch's own (oneDNN 3.12) writes beyond its memory.
+    With few channels on CPUs without AVX-512, the gradient of torch's own strided convolution (oneDNN 3.12) writes
+    beyond its memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,13 +47,14 @@ class _Block(nn.Module):
 class ThinResNet(nn.Module):
     """A CIFAR-style ResNet (He et al. 2016, arXiv 1512.03385, section 4.2) of free width.
 
-    The stem halves images of 48 pixels and more, twice from 128 on, so that the first stage never sees more than 64.
+    The stem halves images of 48 pixels and more, and halves them twice from 128 pixels on, so that the first stage
+    never sees more than 64.
 
     Args:
-        shape: of an input image, ``(channels, height, width)``.
+        shape: shape of an input image, ``(channels, height, width)``.
         width: channels of the first stage; each later stage doubles them.
         stages: number of stages; each is one of the maps.
-        blocks: residual blocks a stage.
+        blocks: number of residual blocks per stage.
 
     Example:
         >>> import torch

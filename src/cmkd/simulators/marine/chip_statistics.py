@@ -1,4 +1,4 @@
-"""What a radar chip, real or simulated, says of its target and its clutter: contrast, looks, K shape and size."""
+"""Statistics of the target and the clutter in a radar chip, real or simulated: contrast, looks, K shape and size."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import numpy as np
 from cmkd.simulators.marine.mesh import Array
 
 CONTRAST = 6.0
-"""A pixel of the smoothed image is bright if it exceeds so many times the median; our choice."""
+"""Multiple of the median above which a pixel of the smoothed image is bright; our choice."""
 LEAST = 4
-"""Pixels of the smallest bright area; our choice."""
+"""Smallest number of pixels in a bright area; our choice."""
 GUARD = 2
-"""Pixels around bright areas that count as neither target nor clutter: side lobes; our choice."""
+"""Pixels of the guard band around bright areas, neither target nor clutter because of side lobes; our choice."""
 FEWEST = 100
-"""Pixels of clutter without which its statistics are not estimated; our choice."""
+"""Smallest number of clutter pixels from which statistics are estimated; our choice."""
 
 
 @dataclass(frozen=True)
 class ChipStatistics:
-    """Statistics of one chip in one channel; NaN where the chip does not tell."""
+    """Statistics of one chip in one channel; NaN where the chip does not allow an estimate."""
 
     target_to_clutter_db: float  # mean power of the target's bright area over the mean of the clutter
     looks: float  # equivalent number of looks of the clutter, texture included
-    k_shape: float  # of the clutter; infinite where the clutter varies no more than its speckle
+    k_shape: float  # K-distribution shape of the clutter; infinite where it varies no more than speckle
     size_m: float  # extent of the target's bright area along its main axis
     clutter_db: float  # mean of the clutter
 
 
 def measure(power: Array, *, spacing: tuple[float, float], looks: float) -> ChipStatistics:
-    """Measure a chip.
+    """Measure the statistics of a chip.
 
     Args:
-        power: ``(height, width)`` linear, such as sigma nought; NaN where it is not valid.
-        spacing: of the pixels along height and width, m.
-        looks: of the speckle, from the product's description; the K shape needs it.
+        power: linear power ``(height, width)``, such as sigma nought; NaN where it is invalid.
+        spacing: pixel spacing along height and width, m.
+        looks: number of looks of the speckle, from the product's description; needed for the K shape.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -61,11 +61,12 @@ def measure(power: Array, *, spacing: tuple[float, float], looks: float) -> Chip
 
 
 def segments(power: Array) -> tuple[Array, Array]:
-    """Return which pixels are the target's and which are clutter, both ``(height, width)`` bool.
+    """Return the masks of target and clutter pixels, both ``(height, width)`` bool.
 
-    Bright are pixels whose mean of 3 x 3 exceeds `CONTRAST` times the median; connected areas below `LEAST` pixels do
-    not count. The target is the bright area nearest to the center; clutter is what no bright area and no guard around
-    one covers. Of clutter with a shape below about 0.5 single peaks are bright by this rule: it then looks smoother.
+    A pixel is bright if the 3 x 3 mean around it exceeds `CONTRAST` times the median and its own value exceeds half of
+    that; connected areas of fewer than `LEAST` pixels do not count. The target is the bright area nearest to the
+    center; clutter is every valid pixel outside the bright areas and their guard bands. In clutter with a shape below
+    about 0.5, this rule also removes peaks of the clutter, which then looks smoother than it is.
     """
     from scipy import ndimage
 
@@ -74,7 +75,7 @@ def segments(power: Array) -> tuple[Array, Array]:
     weight = ndimage.uniform_filter(valid.astype(float), 3, mode="constant")
     smooth = ndimage.uniform_filter(filled, 3, mode="constant") / np.maximum(weight, 1e-9)
     median = float(np.median(power[valid])) if valid.any() else 0.0
-    # of one pixel beside a bright area, the smoothed image is bright and the pixel is not
+    # beside a bright area, smoothing alone can make a pixel bright, so its own value is tested too
     areas, _ = ndimage.label(valid & (smooth > CONTRAST * median) & (filled > CONTRAST / 2 * median), np.ones((3, 3)))
     kept = np.flatnonzero(np.bincount(areas.ravel())[1:] >= LEAST) + 1
     bright = np.isin(areas, kept)
@@ -91,7 +92,7 @@ def segments(power: Array) -> tuple[Array, Array]:
 def equivalent_looks(power: Array) -> float:
     """Return the equivalent number of looks, ``mean² / variance`` (Oliver and Quegan, Understanding SAR Images, 2004).
 
-    Texture and edges lower it; correlation between pixels does not, and makes it less certain.
+    Texture and edges lower the estimate; correlation between pixels does not, but makes it less certain.
 
     Example:
         >>> round(equivalent_looks(np.random.default_rng(0).gamma(3, 1, 100_000)), 1)
@@ -102,16 +103,16 @@ def equivalent_looks(power: Array) -> float:
 
 
 def k_shape(power: Array, looks: float) -> float:
-    """Return the shape of a K distribution by its second moment (Oliver and Quegan 2004; Ward, Tough and Watts 2013).
+    """Estimate the shape of a K distribution by its second moment (Oliver and Quegan 2004; Ward, Tough and Watts 2013).
 
     ``<I²> / <I>² = (1 + 1 / looks) (1 + 1 / shape)``, solved for the shape.
 
-    The sample moment of few pixels is too low for spiky clutter, since rare peaks are mostly missing, so the shape is
-    then too high; a wrong number of looks shifts it likewise.
+    With few pixels of spiky clutter, rare peaks are mostly missing, so the sample moment is too low and the shape too
+    high. A wrong number of looks also biases the shape.
 
     Args:
-        power: values of clutter.
-        looks: of the speckle.
+        power: linear power of clutter pixels.
+        looks: number of looks of the speckle.
 
     Returns:
         The shape; infinite where the values vary no more than speckle does.
@@ -128,13 +129,13 @@ def k_shape(power: Array, looks: float) -> float:
 
 
 def extent(target: Array, spacing: tuple[float, float]) -> float:
-    """Return the extent of an area along its main axis in m, one pixel for a single one; NaN for an empty area.
+    """Return the extent of an area along its main axis, m: one pixel for a single pixel, NaN for an empty area.
 
     The point spread adds about a resolution cell, and side lobes of bright parts may add more.
 
     Args:
-        target: ``(height, width)`` bool.
-        spacing: of the pixels along height and width, m.
+        target: mask of the area, ``(height, width)`` bool.
+        spacing: pixel spacing along height and width, m.
 
     Example:
         >>> extent(np.eye(5, dtype=bool), (10.0, 10.0)).__round__(1)

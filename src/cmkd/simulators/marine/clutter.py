@@ -7,7 +7,7 @@
 | 0.5 to 35 GHz | HH, VV | 30 to 89.9 | 0.2 to 17 | NRL 2012, mean over the wind's direction |
 | X (8 to 12 GHz) | HV, VH | 30 to 89.9 | 0.2 to 17 | an estimate, see `_cross_estimate` |
 
-The first row that covers the arguments serves; all angles of an array are served by one row.
+The first row that covers the arguments is used; one row covers all angles of an array.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _GUSTS = 0.1  # standard deviation of the wind over the chip relative to its mea
 def nrl(wind: float, incidence: Array, frequency: float, polarization: Polarization, azimuth: float = 0.0) -> Array:
     """Return the mean reflectivity of the NRL model, dB; see `reflectivity` for the arguments.
 
-    The sea is fully developed; winds of 16.7 to 17 m/s count as sea state 6, the last one fitted.
+    The sea is fully developed; winds of 16.7 to 17 m/s count as sea state 6, the highest one of the fit.
 
     Source:
         Gregers-Hansen and Mital 2012, An improved empirical model for radar sea clutter reflectivity,
@@ -52,7 +52,7 @@ def nrl(wind: float, incidence: Array, frequency: float, polarization: Polarizat
 def cmod5n(wind: float, incidence: Array, frequency: float, polarization: Polarization, azimuth: float = 0.0) -> Array:
     """Return the C-band VV reflectivity of CMOD5.N, dB; see `reflectivity` for the arguments.
 
-    ``σ⁰ = B0 (1 + B1 cos φ + B2 cos 2φ)^1.6``, φ = 0 looking into the wind.
+    ``σ⁰ = B0 (1 + B1 cos φ + B2 cos 2φ)^1.6``, with φ = 0 looking into the wind.
 
     Source:
         Hersbach, Stoffelen and de Haan 2007 (J. Geophys. Res. 112, appendix) for the form; Hersbach 2010 (J. Atmos.
@@ -129,11 +129,12 @@ def reflectivity(
     """Return the mean reflectivity σ⁰ of the sea, dB relative to 1 m² per m²; the module's table names the models.
 
     Args:
-        wind: m/s at 10 m.
+        wind: wind speed at 10 m, m/s.
         incidence: angle from the vertical, degrees; a number or an array.
-        frequency: GHz.
+        frequency: radar frequency, GHz.
         polarization: HH, VV, HV or VH.
-        azimuth: where the wind blows to, radians from the look direction: π looks into the wind.
+        azimuth: direction toward which the wind blows, radians from the look direction; at π, the radar looks into the
+            wind.
 
     Raises:
         CmkdError: no model covers the arguments.
@@ -152,21 +153,21 @@ def texture_shape(
 ) -> float:
     """Return the shape ν of the K-distribution; the local mean has relative variance 1/ν.
 
-    In X band at grazing angles of 0.1 to 10 degrees and cells of 50 m² or more the fit of Watts and Ward serves,
+    In X band at grazing angles of 0.1 to 10 degrees and cells of 50 m² or more, ν is the fit of Watts and Ward,
     ``log10 ν = 2/3 log10 φ + 5/8 log10 A - k - cos(2θ)/3`` with φ the grazing angle in degrees, A the area, θ the
-    azimuth, k = 1.39 for VV and 2.09 for HH. Elsewhere waves modulate the mean, see `modulation`. Cross-polarized
-    returns take the shape of VV, an estimate.
+    azimuth, k = 1.39 for VV and 2.09 for HH. Elsewhere, ν is the reciprocal of `modulation`. Cross-polarized
+    returns get the shape of VV, an estimate.
 
     Args:
-        wind: m/s at 10 m.
-        incidence: degrees.
-        frequency: GHz.
+        wind: wind speed at 10 m, m/s.
+        incidence: angle from the vertical, degrees.
+        frequency: radar frequency, GHz.
         polarization: HH, VV, HV or VH.
-        azimuth: where the wind blows to, radians from the look direction.
-        area: of the resolution cell on the sea, m².
+        azimuth: direction toward which the wind blows, radians from the look direction.
+        area: area of the resolution cell on the sea, m².
 
     Returns:
-        ν, limited to 0.05 to 10,000; above about 50 the clutter is Rayleigh to any test.
+        ν, limited to 0.05 to 10,000; above about 50, no test can distinguish the clutter from Rayleigh.
 
     Raises:
         CmkdError: no model covers the arguments.
@@ -193,12 +194,13 @@ def texture_shape(
 def modulation(
     wind: float, incidence: float, frequency: float, polarization: Polarization, azimuth: float, area: float
 ) -> float:
-    """Return the variance of the local mean reflectivity relative to its square, by tilt and gusts; our choice.
+    """Return the variance of the local reflectivity over its squared mean, from tilt and gusts; a model of our own.
 
-    Waves longer than two cells tilt the sea: the reflectivity follows ``sin(grazing)^n``, n from the mean's slope with
-    incidence, and faces that are turned away return nothing. Slopes along the look direction are Gaussian, of the
-    Pierson-Moskowitz spectrum with ``cos²`` spreading: ``α/4 E1(β g² / (K² U⁴)) (1/4 + cos²θ/2)``, K = π/√area. Gusts
-    of a tenth of the wind act by the mean's slope with wind. The arguments are those of `texture_shape`.
+    Waves longer than two cells tilt the sea: the reflectivity follows ``sin(grazing)^n``, with n from the mean's slope
+    over incidence, and faces that are turned away return nothing. Slopes along the look direction are Gaussian, with
+    the variance of the Pierson-Moskowitz spectrum with ``cos²`` spreading: ``α/4 E1(β g² / (K² U⁴)) (1/4 + cos²θ/2)``,
+    K = π/√area. Gusts, a tenth of the wind, act through the mean's slope over wind. For the arguments, see
+    `texture_shape`.
     """
     model = _model(wind, np.asarray(incidence), frequency, polarization)
 
@@ -237,16 +239,16 @@ def gamma_texture(gaussian: Array, shape: float) -> Array:
 
 
 def correlated_gaussian(noise: Array, length_range: float, length_cross: float, crest: float) -> Array:
-    """Color white noise ``(n, n)`` to a Gaussian correlation, lightly modulated along the dominant waves.
+    """Filter white noise ``(n, n)`` to a Gaussian correlation, lightly modulated along the dominant waves.
 
     Args:
-        noise: standard normal.
+        noise: standard normal noise.
         length_range: correlation length along the first axis, samples.
         length_cross: correlation length along the second axis, samples.
         crest: wavelength of the dominant waves along the first axis, samples; adds a band of that period.
 
     Returns:
-        ``(n, n)`` standard normal, correlated (variance 1 over the ensemble).
+        Correlated standard normal field ``(n, n)`` (variance 1 over the ensemble).
     """
     n = noise.shape[0]
     f, g = fft.fftfreq(n)[:, None], fft.fftfreq(n)[None, :]

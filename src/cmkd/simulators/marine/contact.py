@@ -20,12 +20,12 @@ def contact_sheet(
     """Write a PNG with two rows per class: optical above radar, a column for each of the first pairs of the class.
 
     Args:
-        classes: names, a pair of rows for each.
-        labels: ``(n,)`` positions in them.
+        classes: names of the classes; each gets two rows.
+        labels: ``(n,)`` positions in `classes`.
         optical: ``(n, 3, size, size)`` uint8.
         radar: ``(n, channels, size, size)`` sigma nought in dB.
         path: path of the PNG; it appears whole or not at all.
-        columns: greatest number of pairs per class.
+        columns: largest number of pairs per class.
     """
     from PIL import Image, ImageDraw
 

@@ -1,4 +1,4 @@
-"""What only the simulator knows for a data card: the distribution of the scenes, and what is unreal about them."""
+"""The simulator's part of a data card: the distribution of the scenes, and known differences from reality."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PHYSICAL = (
     "Metadata are drawn alike for all classes, but for the speed of platforms, which is 0. The images tell size in "
     "meters, and how a hull moves follows from its length."
 )
-"""What metadata tell of the class."""
+"""How metadata depend on the class."""
 
 _SHOWN = {
     "incidence": "incidence of the radar, degrees", "range": "slant range, m", "nesz": "NESZ, dB",
@@ -86,7 +86,7 @@ def _vessels(recipe: Recipe) -> str:
 
 
 def command(recipe: Recipe) -> str:
-    """Return the command that makes the pack of a recipe, without the folders of files of one's own.
+    """Return the command that makes the pack of a recipe, without the folders of the user's own files.
 
     Example:
         >>> command(Recipe(100, gap=0.5, classes=("tanker", "tugboat")))

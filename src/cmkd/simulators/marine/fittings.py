@@ -55,7 +55,7 @@ class VesselBuilder(MeshBuilder):
         """Add a hull from x = -length/2 (stern) to length/2 (bow) with its deck.
 
         Args:
-            length: over all, m.
+            length: length over all, m.
             beam: greatest breadth, m.
             freeboard: height of the deck amidships, m.
             color: color of the sides.
@@ -63,7 +63,7 @@ class VesselBuilder(MeshBuilder):
             sheer: rise of the deck at the bow, as a fraction of the freeboard.
             bow: fraction of the length over which the bow narrows.
             stern: breadth of the transom as a fraction of the beam.
-            flare: how much narrower the waterline is than the deck at the bow.
+            flare: fraction by which the waterline is narrower than the deck at the bow.
             rake: overhang of the stem as a fraction of the length.
             material: material of the sides.
             deck_material: material of the deck.

@@ -1,4 +1,4 @@
-"""Where the simulator's vessels come from: the built-in families, or a folder with meshes of one's own."""
+"""Sources of the simulator's vessels: the built-in families, or a folder of your own meshes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cmkd.simulators.marine.mesh import Material, Mesh
 from cmkd.simulators.marine.vessels import CLASSES, vessel
 
 KEPT_FACES = 5_000_000
-"""Most faces of the meshes that a process keeps, some 250 MB."""
+"""Largest number of faces of all meshes that a process keeps, about 250 MB."""
 _KEPT = OrderedDict[tuple[Any, ...], Mesh]()
-"""Meshes from files, the least recently used first."""
+"""Cached meshes from files, the least recently used first."""
 
 
 class Fleet(Protocol):
@@ -29,25 +29,25 @@ class Fleet(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; a label is a position in them."""
+        """Names of the classes; a label is a position in this tuple."""
 
     def count(self, name: str) -> int:
         """Return the number of individuals of a class."""
 
     def verify(self) -> str:
-        """Read what will be read, so that a fault stops a simulation before it begins; return a checksum of it.
+        """Read all files of the fleet, so that an error stops a simulation before it begins; return their checksum.
 
         Raises:
-            CmkdError: a file is wrong; the line names it.
+            CmkdError: a file is invalid; the message names it.
         """
 
     def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
         """Return an individual: bow along x, calm waterline at z = 0.
 
         Args:
-            name: of the class.
-            number: from 0, below `count`.
-            rng: source of what an individual draws, its own for each class and number.
+            name: name of the class.
+            number: number of the individual, from 0 and below `count`.
+            rng: random generator of the individual, a separate one for each class and number.
 
         Raises:
             CmkdError: the class or the individual is unknown, or its file cannot be read.
@@ -58,7 +58,7 @@ class BuiltIn:
     """The parametric families of `cmkd.simulators.marine.vessels`.
 
     Args:
-        per_class: individuals of each class.
+        per_class: number of individuals of each class.
 
     Example:
         >>> fleet = BuiltIn(240)
@@ -81,13 +81,13 @@ class BuiltIn:
         return ""
 
     def mesh(self, name: str, number: int, rng: np.random.Generator) -> Mesh:
-        """Draw an individual; which one, the state of `rng` says."""
+        """Draw an individual, which depends only on the class and the state of `rng`."""
         return vessel(name, rng)
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What ``NAME.yaml`` beside the mesh ``NAME.obj`` says; see `cmkd.simulators.marine.imported.read_mesh`."""
+    """Content of ``NAME.yaml`` beside the mesh ``NAME.obj``; see `cmkd.simulators.marine.imported.read_mesh`."""
 
     length: Annotated[float, Bounds(above=0)] | None = None
     draft: Annotated[float, Bounds(least=0)] | None = None
@@ -99,14 +99,14 @@ class Sidecar:
 class FolderFleet:
     """Meshes in a folder for each class, ``FOLDER/CLASS/NAME.obj``, each with an optional sidecar ``NAME.yaml``.
 
-    Classes and individuals are in the order of their names. The sidecar may hold ``length`` (m), ``draft`` (m),
+    Classes and individuals are sorted by name. The sidecar may hold ``length`` (m), ``draft`` (m),
     ``heading`` (degrees), ``up`` (y or z) and ``material``.
 
     Args:
-        folder: of the classes.
+        folder: folder with a folder of meshes for each class.
 
     Raises:
-        CmkdError: there is no class, or one without a mesh.
+        CmkdError: the folder does not exist, there is no class, or a class has no mesh.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -27,17 +27,17 @@ from cmkd.simulators.marine.scene import VERSIONS, VESSELS_PER_CLASS
 
 
 class Shard(NamedTuple):
-    """Part `number` of `parts` equal ones, from 1."""
+    """Part `number`, counted from 1, of `parts` equal parts of a run."""
 
     number: int
     parts: int
 
     @classmethod
     def read(cls, text: str) -> Shard:
-        """Read ``2/8``.
+        """Read a part in the form ``2/8``.
 
         Raises:
-            CmkdError: it is no part of a whole.
+            CmkdError: the text does not name a part.
 
         Example:
             >>> Shard.read("2/8").of(range(16))
@@ -49,10 +49,10 @@ class Shard(NamedTuple):
         return cls(int(number), int(parts))
 
     def of(self, slots: Sequence[Any]) -> Sequence[Any]:
-        """Return its consecutive slots.
+        """Return the consecutive slots of this part.
 
         Raises:
-            CmkdError: there are none.
+            CmkdError: there are fewer slots than parts.
         """
         if len(slots) < self.parts:
             raise CmkdError(f"{len(slots)} pairs cannot be made in {self.parts} parts: choose at most {len(slots)}")
@@ -70,14 +70,15 @@ def continued(
     """Return the recipe of the next delivery to a simulated pack.
 
     Args:
-        pack: the pack.
-        pairs: number of its new pairs.
+        pack: pack to continue.
+        pairs: number of new pairs.
         classes: classes of the new pairs; by default all classes of the pack.
-        vessels: individuals of each class; by default as many as before, and never fewer.
-        given: what the caller believes the pack was made with, such as its seed; None where they do not say.
+        vessels: individual vessels per class; by default as many as before, and never fewer.
+        given: parameters that the pack should have been made with, such as its seed; None where any value will do.
 
     Raises:
-        CmkdError: the pack was not simulated, by another version of the simulator, or with another recipe.
+        CmkdError: the pack was not simulated, was made by another simulator version or with another recipe, or has more
+            vessels than requested.
     """
     made, remedy = dict(pack.card.recipe), "make another pack with --out"
     if made.pop("simulator", None) != "marine":

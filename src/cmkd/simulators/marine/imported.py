@@ -1,4 +1,4 @@
-"""Meshes of ships from files: OBJ, glTF, STL and PLY, read by trimesh, brought to the simulator's axes and units."""
+"""Ship meshes from OBJ, glTF, STL and PLY files, read by trimesh and converted to the simulator's axes and units."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from cmkd.simulators.marine.mesh import Array, Material, Mesh
 
 SUFFIXES = (".obj", ".gltf", ".glb", ".stl", ".ply")
 MOST_BYTES, MOST_FACES = 64 * 2**20, 500_000
-"""Largest file, of those beside it as well, and most triangles of a mesh."""
+"""Largest size of a file, also of those beside it, and largest number of triangles of a mesh."""
 MOST_PARTS = 10_000
-"""Most nodes and most parts of a glTF file."""
+"""Largest number of nodes, and of parts, of a glTF file."""
 LENGTHS = (1.0, 600.0)
-"""Lengths of a ship in m; the longest ones are shorter than 460 m."""
+"""Allowed lengths of a ship, m; the longest real ships are shorter than 460 m."""
 PLAIN = (0.30, 0.33, 0.35)
 """Linear reflectance of a face without a color: gray paint."""
 WORDS = {
@@ -37,7 +37,7 @@ WORDS = {
     Material.ROCK: "rock(?!et)|stone|concrete",
     Material.RUBBER: "rubber|tire|tyre|fender",
 }
-"""Material -> how a word in the name of a part or of its material begins; the first that fits. Our choice."""
+"""Material -> beginnings of words in the name of a part or its material; the first match counts. Our choice."""
 _UNREAD = "save it again as GLB or OBJ, without compression"
 
 
@@ -50,22 +50,23 @@ def read_mesh(
     up: str | None = None,
     material: Material = Material.STEEL,
 ) -> Mesh:
-    """Read a ship: bow along x, up along z, m, centered, with the calm sea at z = 0.
+    """Read the mesh of a ship, in m and centered: bow along x, z up, and the calm sea at z = 0.
 
     Faces take their material from the names of parts and materials (`WORDS`), and their color from the material or from
     faces and vertices; textures are not read. Colors of glTF are linear, others are taken to be sRGB.
 
     Args:
-        path: an OBJ, glTF, GLB, STL or PLY file. Of the files beside it, MTL and BIN are read and no others.
-        length: from bow to stern in m, to which the mesh is scaled; by default its units are meters.
-        draft: m from the lowest point to the waterline; by default the mesh's own height 0 is the waterline.
-        heading: of the bow in the file, degrees from x counter-clockwise seen from above; by default the longer
-            horizontal side lies along x, and which end is the bow is not known.
-        up: ``y`` or ``z``, the file's upward axis; by default y for glTF, as its specification says, and z for others.
-        material: of faces whose names say nothing.
+        path: an OBJ, glTF, GLB, STL or PLY file. Of the files beside it, only MTL and BIN files are read.
+        length: length from bow to stern in m, to which the mesh is scaled; by default the file's units are meters.
+        draft: distance from the lowest point to the waterline, m; by default height 0 of the file is the waterline.
+        heading: direction of the bow in the file, degrees from x counter-clockwise seen from above; by default the
+            longer horizontal side is put along x, and the bow may be at either end.
+        up: upward axis of the file, ``y`` or ``z``; by default y for glTF, as its specification says, and z for others.
+        material: material of faces whose names do not tell it.
 
     Raises:
-        CmkdError: the file is of another type, damaged, too large, refers to other files, or is no ship's size.
+        CmkdError: the file has an unsupported type, is damaged or too large, refers to other files, does not have the
+            size of a ship, or has nothing above the waterline.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -152,7 +153,7 @@ def _color(visual: Any, count: int, *, linear: bool) -> Array:  # noqa: ANN401  
 
 
 def _material(names: str, other: Material) -> Material:
-    """Return the material that names of parts and materials tell, else `other`.
+    """Return the material that the names of parts and materials contain, or `other`.
 
     Example:
         >>> [_material(names, Material.STEEL).name for names in ("hull FiberglassWhite", "rocket launcher")]
@@ -179,7 +180,7 @@ def _check_count(triangles: int, path: Path) -> None:
 
 
 class _Beside(Mapping[str, bytes]):
-    """The MTL and BIN files beside a mesh, by name; nothing else can be referred to."""
+    """The MTL and BIN files beside a mesh, by name; a reference to any other file is refused."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -197,7 +198,7 @@ class _Beside(Mapping[str, bytes]):
 
 
 def _check_gltf(content: bytes, path: Path) -> None:
-    """Refuse a glTF file whose header stands for far more than it holds, or that trimesh cannot unpack."""
+    """Refuse a glTF file whose header declares far more data than it holds, or that trimesh cannot unpack."""
     fix = _UNREAD
     if content[:4] == b"glTF":
         if len(content) < 20:
@@ -212,7 +213,7 @@ def _check_gltf(content: bytes, path: Path) -> None:
         raise CmkdError(f"'{path}' is damaged: {fix}")
     counts = [item.get("count", 0) for item in lists["accessors"]]
     wrong = any(not isinstance(count, int) or count > 3 * MOST_FACES for count in counts)
-    empty = any("bufferView" not in item for item in lists["accessors"])  # compressed, sparse, or zeros without end
+    empty = any("bufferView" not in item for item in lists["accessors"])  # compressed, sparse, or any number of zeros
     parts = max(len(lists["nodes"]), sum(map(len, primitives)))
     if wrong or empty or parts > MOST_PARTS:
         what = "compressed or sparse" if empty else f"larger than {MOST_FACES} triangles in {MOST_PARTS} parts"

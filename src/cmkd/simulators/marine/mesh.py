@@ -22,7 +22,7 @@ class Material(IntEnum):
     CABIN = 2  # painted metal walls with rows of windows
     CONTAINER = 3
     GLASS = 4
-    PLASTIC = 5  # glass-fibre hulls of small craft
+    PLASTIC = 5  # glass-fiber hulls of small craft
     CLOTH = 6
     ROCK = 7
     RUBBER = 8
@@ -125,9 +125,9 @@ class MeshBuilder:
         """Add boxes with edges along the axes.
 
         Args:
-            center: ``(n, 3)`` m.
-            size: ``(n, 3)`` m, lengths of the edges.
-            color: one for all, or ``(n, 3)``.
+            center: centers of the boxes, ``(n, 3)`` m.
+            size: lengths of their edges, ``(n, 3)`` m.
+            color: one color for all boxes, or one per box ``(n, 3)``.
             material: material of all faces.
             taper: ratio of the upper rectangle to the lower one along x and y; below 1 the walls lean inwards.
         """
@@ -176,7 +176,7 @@ class MeshBuilder:
         self.add(cap, color, material)
 
     def loft(self, sections: Array, color: Color, material: Material, *, closed: bool = False) -> None:
-        """Join consecutive sections ``(m, p, 3)`` of as many points by quadrilaterals.
+        """Join consecutive sections ``(m, p, 3)``, each of p points, by quadrilaterals.
 
         The outside is on the left of the points' direction when looking along the sections.
         """
@@ -186,7 +186,7 @@ class MeshBuilder:
         self.add(faces, color, material)
 
     def prism(self, outline: Array, low: float, high: float, color: Color, material: Material) -> None:
-        """Raise a convex `outline` ``(p, 2)``, counter-clockwise from above, from z `low` to `high`, with its top."""
+        """Add walls and top of a convex `outline` ``(p, 2)``, counter-clockwise from above, from z `low` to `high`."""
         count = len(outline)
         bottom = np.column_stack([outline, np.full(count, low)])
         top = np.column_stack([outline, np.full(count, high)])

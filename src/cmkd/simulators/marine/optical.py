@@ -43,7 +43,7 @@ class _Light:
     def diffuse(self) -> Array:
         """Irradiance ``(3,)`` on a level plane from the whole sky.
 
-        Our approximation: the integral of `sky` has weights of 0.9 and 0.1.
+        The weights of 0.6 and 0.4 are our approximation; the integral of `sky` has weights of 0.9 and 0.1.
         """
         return np.asarray(math.pi * (0.6 * self.zenith + 0.4 * self.horizon))
 
@@ -158,7 +158,7 @@ def _water(scene: Scene, mesh: Mesh, rays: Rays, light: _Light, swath: float, po
     radiance = fresnel * reflected + (1 - fresnel) * _WATER / math.pi * down + (glint * sunlit)[:, None] * light.sun
     caps = 3.84e-6 * scene.wind**3.41  # cover of whitecaps, Monahan and O'Muircheartaigh 1980
     crest = height[cell] / max(float(height.std()), 1e-6) + 0.5 * rng.standard_normal(len(point))
-    foam = np.full_like(sx, caps)  # the mean, which a sample wider than a whitecap sees
+    foam = np.full_like(sx, caps)  # mean cover, for samples wider than a whitecap
     if swath < _WHITECAP * fine:
         foam = (crest > 1.118 * math.sqrt(2) * _quantile(caps)) * 1.0
     foam = np.clip(foam + _wake(scene, point) * rng.uniform(0.5, 1.2, len(point)), 0, 0.9)[:, None]
@@ -197,7 +197,7 @@ def _camera(scene: Scene, mode: OpticalMode, fine: int) -> tuple[Array, Array]:
 
 
 def render(scene: Scene, mode: OpticalMode, mesh: Mesh, rays: Rays, rng: np.random.Generator) -> Array:
-    """Make the optical chip ``(3, size, size)`` uint8, sRGB, of `mesh`: target and other objects, in place."""
+    """Render the optical chip ``(3, size, size)`` uint8, sRGB, of `mesh`: target and other objects, in place."""
     fine, light, swath = mode.size * SAMPLES, _light(scene), mode.size * mode.spacing
     origin, direction = _camera(scene, mode, fine)
     distance, face = rays.nearest(origin, direction)
@@ -210,7 +210,7 @@ def render(scene: Scene, mode: OpticalMode, mesh: Mesh, rays: Rays, rng: np.rand
     radiance = light.sky(direction[:, 2])
     radiance[solid] = _shade(scene, mesh, rays, light, (face[solid], point[solid], direction[solid]), shadows=True)
     radiance[wet] = _water(scene, mesh, rays, light, swath, point[wet], direction[wet], rng)
-    # haze lies evenly along the path; from a satellite all of it lies before the sea
+    # haze is uniform along the path; a satellite sees the sea through all of it
     depth = scene.haze * (away / scene.range if mode.beside else np.ones_like(away))
     clear = np.exp(-depth)[:, None]
     airlight = light.horizon + 0.05 * light.sun
@@ -230,7 +230,7 @@ def _clouds(count: int, rng: np.random.Generator) -> Array:
 
 
 def lens(mode: OpticalMode, radiance: Array) -> Array:
-    """Return what falls on the pixels ``(size, size, 3)`` of the radiance of rays ``(fine, fine, 3)``."""
+    """Return the radiance on the pixels ``(size, size, 3)`` from the radiance of the rays ``(fine, fine, 3)``."""
     blurred = ndimage.gaussian_filter(radiance, (mode.blur, mode.blur, 0))
     return np.asarray(blurred.reshape(mode.size, SAMPLES, mode.size, SAMPLES, 3).mean((1, 3)))
 
@@ -240,7 +240,7 @@ def _expose(scene: Scene, mode: OpticalMode, radiance: Array, rng: np.random.Gen
     image = lens(mode, radiance)
     image = image * (0.22 / max(float(np.median(image)), 1e-6))
     draw = rng.standard_normal(image.shape, dtype=np.float32)
-    faint = 10.0**scene.night  # a hundredth of the light, of which a longer exposure makes up half the stops
+    faint = 10.0**scene.night  # night has a hundredth of the light; a longer exposure recovers half of these stops
     image = image + draw * np.sqrt((scene.noise * faint) ** 2 + 0.015 * scene.noise * faint * np.maximum(image, 0))
     # Automatic contrast, as in surveillance cameras: haze then adds noise instead of lowering the contrast.
     low, high = np.percentile(image.mean(2), (1.0, 99.5))

@@ -45,13 +45,13 @@ def write_pack(
     Args:
         recipe: the parameters of the run.
         destination: folder of the pack; it appears whole or not at all.
-        info: what the card says, such as `cmkd.datasets.marine.Marine.info()`.
-        shard: the part of the run to make, which `cmkd.data.pack.merge` joins with the others; by default all of it.
-        workers: processes; by default one per core.
+        info: content of the card, such as `cmkd.datasets.marine.Marine.info()`.
+        shard: part of the run to make, for `cmkd.data.pack.merge` to join with the others; by default the whole run.
+        workers: number of worker processes; by default one per core.
         progress: called with the number of finished pairs and of all pairs.
 
     Raises:
-        CmkdError: the destination exists, the recipe is wrong, or a worker died.
+        CmkdError: the destination exists or cannot be written, the recipe is invalid, or a worker died.
     """
     parts = _parts(destination)
     refuse_existing(destination)
@@ -116,19 +116,20 @@ def append_pack(
 ) -> Pack:
     """Simulate the next pairs of a pack as its next version.
 
-    Its arrays, index and statistics are those of one run of all pairs. A vessel of the pack keeps its split; a new
-    one gets the split that its number, its class and the seed give. A killed call resumes when it is called again,
-    also after the version was committed, which is then not made twice.
+    The arrays, index and statistics equal those of a single run of all pairs. A vessel of the pack keeps its split; a
+    new vessel gets the split that follows from its number, its class and the seed. A killed call resumes when it is
+    repeated; a version that was already committed is not made twice.
 
     Args:
-        recipe: the delivery, as `cmkd.simulators.marine.growing.continued` gives it.
+        recipe: recipe of the delivery, from `cmkd.simulators.marine.growing.continued`.
         path: folder of the pack.
-        new_classes: whether classes that the pack does not know become classes, which follow the old ones.
-        workers: processes; by default one per core.
+        new_classes: refuse classes that the pack does not have, or add them after its own.
+        workers: number of worker processes; by default one per core.
         progress: called with the number of finished pairs and of all pairs.
 
     Raises:
-        CmkdError: a class is new, another run for this pack is unfinished, or a worker died; the pack is unchanged.
+        CmkdError: a new class is refused, another run for this pack is unfinished, or a worker died; the pack is
+            unchanged.
     """
     pack, parts = Pack.open(path), _parts(path)
     classes = check_classes(pack, recipe.classes, new_classes, "the delivery")
@@ -152,7 +153,7 @@ def _parts(destination: Path) -> Path:
 
 
 def modalities(recipe: Recipe) -> list[Modality]:
-    """Return what a pack of a recipe holds of each pair."""
+    """Return the modalities of a pack of the recipe."""
     optical, radar = recipe.sensors.optical, recipe.sensors.radar
     channels, shape = len(radar.receive), (radar.size, radar.size)
     found = [
@@ -165,7 +166,7 @@ def modalities(recipe: Recipe) -> list[Modality]:
 
 
 def _split(recipe: Recipe, before: pd.DataFrame | None = None) -> dict[str, Any]:
-    """Return the record of the split; its counts are those of `before`, and grow as pairs are written."""
+    """Return the record of the split; its counts start from those of `before` and grow as pairs are written."""
     counts = {name: 0 if before is None else int((before["split"] == name).sum()) for name in SPLITS}
     method = "by vessel, 70/15/15 of each 20 vessels of a class"
     return {"method": method, "seed": recipe.seed, "vessels": recipe.vessels, "counts": counts}
@@ -188,7 +189,7 @@ def _fill(
 
 
 def _illustrate(folder: Path, recipe: Recipe) -> None:
-    """Write what a reader sees of the pack: card and contact sheet."""
+    """Write the pack's data card and contact sheet."""
     pack = Pack.open(folder)
     write_text(folder / "CARD.md", markdown(pack, lead=scene_section(pack.index, recipe)))
     first = pack.index.groupby("label").head(10).index.to_numpy()

@@ -1,7 +1,7 @@
 """The radar image: a coherent sum in range and azimuth, calibrated to sigma nought, with sea clutter, noise and looks.
 
 The rows are slant or ground range, so layover, foreshortening and shadow follow from geometry. A moving target is
-displaced in azimuth by its range rate and defocused by its acceleration. `scattering` makes the returns.
+displaced in azimuth by its range rate and defocused by its acceleration. `scattering` computes the returns.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from cmkd.simulators.marine.scattering import Scatterers, Surface, shoot
 from cmkd.simulators.marine.scene import Scene
 
 FLOOR = 1e-9
-"""Least sigma nought that is stored."""
+"""Smallest sigma nought that is stored, linear."""
 REACH = 8
-"""Resolution cells from a point to where its response, without defocus, is cut: sidelobes there are at -46 dB."""
+"""Resolution cells from a point to the end of its response without defocus; sidelobes there are at -46 dB."""
 MOST_REACH = 256
-"""Most pixels to pad an image by on each side, so that memory stays bounded; those of the built-in modes need half."""
+"""Largest padding on each side of an image, pixels, to limit memory; images of the built-in modes need half of it."""
 
 
 def window(frequency: Array, resolution: float, *, taper: float) -> Array:
-    """Return the band's weight, ``taper + (1 - taper) cos²`` in the band of a response `resolution` wide, 0 outside.
+    """Return the weight ``taper + (1 - taper) cos²`` inside the band of a response `resolution` wide, and 0 outside.
 
     Args:
-        frequency: spatial, cycles/m.
+        frequency: spatial frequency, cycles/m.
         resolution: width of the response of a Hamming window (`taper` 0.08) at -3 dB, m.
         taper: weight at the band's edge; 1 gives a flat band.
     """
@@ -42,23 +42,24 @@ def window(frequency: Array, resolution: float, *, taper: float) -> Array:
 
 @dataclass(frozen=True)
 class Former:
-    """Forms an image of `size` x `size` pixels; pairs of values are in range and azimuth, in the plane of the image.
+    """Forms an image of `size` x `size` pixels; pairs of values are for range and azimuth, in the plane of the image.
 
-    The image is periodic: what leaves it on one side enters on the other, unless it is formed `padded` and cut.
+    The image is periodic: a response that leaves it on one side enters on the other, unless it is formed `padded` and
+    then cropped.
     """
 
     size: int  # pixels along a side
-    spacing: tuple[float, float]  # of the pixels, m
-    resolution: tuple[float, float]  # width at -3 dB, m
+    spacing: tuple[float, float]  # pixel spacing, m
+    resolution: tuple[float, float]  # width of a point's response at -3 dB, m
     taper: float = 0.08  # see `window`
     defocus: float = 0.0  # quadratic phase at the ends of the aperture, rad
-    fine: int = 4  # grid points a pixel that scatterers are binned on
+    fine: int = 4  # grid points per pixel, along each axis, for binning scatterers
 
     @property
     def reach(self) -> int:
-        """Pixels from a point to the end of its response (`REACH`), a multiple of 8, at which transforms are fast.
+        """Pixels from a point to the end of its response (`REACH`), a multiple of 8 for fast transforms.
 
-        A quadratic phase of Q at the band's ends delays these by ``2 Q / (π B)``, with B the band of `window`.
+        A quadratic phase Q at the band's ends delays these ends by ``2 Q / (π B)``, with B the band of `window`.
         """
         cells = (REACH, REACH + 2 * abs(self.defocus) / (math.pi * WIDTH))
         lengths = zip(cells, self.resolution, self.spacing, strict=True)
@@ -77,7 +78,7 @@ class Former:
 
     @property
     def area(self) -> float:
-        """Equivalent area of the point response in the image's plane, m²: its energy over its peak's power.
+        """Equivalent area of the point response in the image's plane, m²: its energy divided by its peak power.
 
         A surface of reflectivity σ⁰ has in each pixel the mean power of a point of cross-section σ⁰ times this area.
         """
@@ -88,7 +89,7 @@ class Former:
         """Return the spectrum of points inside the chip on the oversampled grid, complex64.
 
         Args:
-            amplitude: ``(n,)`` complex.
+            amplitude: amplitudes of the points, ``(n,)`` complex.
             place: range and azimuth from the chip's center, m, each ``(n,)``.
         """
         count = self.size * self.fine
@@ -99,14 +100,14 @@ class Former:
         inside = np.all([(c >= 0) & (c < count) for c in cells], axis=0)
         cell, kept = cells[0][inside] * count + cells[1][inside], amplitude[inside]
         grid = np.bincount(cell, kept.real, count**2) + 1j * np.bincount(cell, kept.imag, count**2)
-        # a pixel's value is that at its center, half a pixel less half a cell from its first cell
+        # a pixel's value is taken at its center, which is half a pixel less half a cell from its first cell
         turn = np.exp(1j * math.pi * (self.fine - 1) * fft.fftfreq(count)).astype(np.complex64)
         return np.asarray(fft.fft2(grid.reshape(count, count).astype(np.complex64)) * turn[:, None] * turn)
 
     def look(self, spectrum: Array, number: int = 0) -> Array:
         """Return look `number`, ``(size, size)`` complex, from its own band of azimuth frequencies.
 
-        A scatterer at a pixel's center has its amplitude there, but for the half cell to which it is binned.
+        A scatterer at a pixel's center has its own amplitude there, up to the binning error of half a cell.
         """
         count = spectrum.shape[0]
         along, across = self.weights
@@ -119,7 +120,7 @@ class Former:
         return np.asarray(fft.ifft2(band * (weight * (self.size**2 / (along.sum() * across.sum())))))
 
     def spread(self, power: Array) -> Array:
-        """Return power ``(size, size)`` per pixel as the image shows it, spread by the point response."""
+        """Return the power per pixel ``(size, size)`` after convolution with the point response."""
         response = np.abs(fft.ifft2(np.outer(*self.weights))) ** 2
         return np.asarray(np.maximum(fft.ifft2(fft.fft2(power) * fft.fft2(response / response.sum())).real, 0))
 
@@ -132,12 +133,12 @@ class Former:
 
 @dataclass(frozen=True)
 class Motion:
-    """What a target's motion does to its image, from the scene and the platform.
+    """Effects of a target's motion on its image: displacement and defocus, from the scene and the platform.
 
     Source:
         Raney 1971, Synthetic aperture imaging radar and moving targets (IEEE T-AES 7): displacement
-        ``-R v_r / V``; quadratic phase ``π T² (a_r / 2 - V v_a / R) / λ`` with T the time of a look. The band in
-        azimuth is ``2 V² T / (λ R)``, and that of `window` is `WIDTH` / ρ, so ``T = WIDTH λ R / (2 V ρ)``.
+        ``-R v_r / V``; quadratic phase ``π T² (a_r / 2 - V v_a / R) / λ`` with T the time of a look. The azimuth
+        band ``2 V T / (λ R)``, in cycles/m, equals the band of `window`, `WIDTH` / ρ, so ``T = WIDTH λ R / (2 V ρ)``.
     """
 
     scene: Scene
@@ -145,7 +146,7 @@ class Motion:
 
     @property
     def lever(self) -> float:
-        """Displacement in azimuth, m, of 1 m/s of range rate; 0 for a platform at rest."""
+        """Displacement in azimuth per m/s of range rate, m; 0 for a platform at rest."""
         return -self.scene.side * self.scene.range / self.radar.speed if self.radar.speed else 0.0
 
     def range_rate(self, position: Array) -> Array:
@@ -180,7 +181,7 @@ def sea_shadow(scene: Scene, rays: Rays, place: tuple[Array, Array]) -> Array:
     """Return 1 where the radar sees the sea and 0 in shadow.
 
     Args:
-        scene: the geometry.
+        scene: geometry of the scene.
         rays: ray queries against target and other objects.
         place: ``(size,)`` ground range of the rows and y of the columns, m.
     """
@@ -191,20 +192,20 @@ def sea_shadow(scene: Scene, rays: Rays, place: tuple[Array, Array]) -> Array:
 
 
 def sea_clutter(scene: Scene, radar: RadarMode, former: Former, noise: Array) -> Array:
-    """Return the local mean sigma nought of the sea ``(channels, size, size)``: its model's mean times a gamma texture.
+    """Return the local mean sigma nought of the sea ``(channels, size, size)``: the model's mean times a gamma texture.
 
     Args:
-        scene: the sea and the geometry.
+        scene: sea and geometry.
         radar: frequency and polarizations.
-        former: the image.
-        noise: ``(size, size)`` standard normal: the texture, which the channels share.
+        former: resolution and pixel spacing of the image.
+        noise: ``(size, size)`` standard normal noise for the texture, which the channels share.
     """
     direction = scene.turned(scene.wind_direction)
     to_ground = 1 / math.sin(math.radians(scene.incidence)) if radar.plane == "slant" else 1.0
     cell = (former.resolution[0] * to_ground, former.resolution[1])
     step = (former.spacing[0] * to_ground, former.spacing[1])
     crest = 2 * math.pi * scene.wind**2 / (sea.GRAVITY * 0.77)  # wavelength at the Pierson-Moskowitz peak
-    # The compound model assumes a constant texture within a cell, so it is no finer than the resolution.
+    # The compound model assumes a constant texture within a cell, so the texture is no finer than that.
     lengths = [max(crest / part, 1.5 * c) / s for part, c, s in zip((8, 4), cell, step, strict=True)]
     ridge = max(crest / max(abs(math.cos(direction)), 0.2) / step[0], 3.0)  # from crest to crest along the look
     gaussian = clutter.correlated_gaussian(noise, lengths[0], lengths[1], ridge)
@@ -237,7 +238,7 @@ def image(
     to_ground = 1.0 if radar.plane == "ground" else 1 / slope
     center = (np.arange(size) + 0.5) / size - 0.5
     extent = [size * former.spacing[0] * to_ground, size * former.spacing[1]]
-    # the chip is about the vessel's image, so what stands still is in it by the shift before where it is
+    # the chip is centered on the vessel's image, so azimuth a of the chip shows still objects at y = a + shift
     lit = sea_shadow(scene, rays, (center * extent[0], center * extent[1] + motion.shift))
     found = shoot(
         mesh, rays, scene.look, wavelength=sea.LIGHT / (radar.frequency * 1e9), surface=Surface.marine(),
@@ -264,9 +265,9 @@ def image(
 
 
 def widest_tube(scene: Scene, radar: RadarMode) -> float:
-    """Return the greatest side of a ray tube, m: half a cell of the mode, in azimuth and, on a deck, in range.
+    """Return the largest side of a ray tube, m: half a cell of the mode, in azimuth and, on a deck, in range.
 
-    So few cells of a large ship are left without a return. The side does not depend on the gap, so that a pair has the
+    This leaves few cells of a large ship without a return. The side does not depend on the gap, so that a pair has the
     same random numbers at every gap. There is no limit for radars that are not `RadarMode.fine`.
     """
     if not radar.fine:
@@ -278,7 +279,7 @@ def widest_tube(scene: Scene, radar: RadarMode) -> float:
 
 
 def _places(found: Scatterers, motion: Motion, vessel: int) -> tuple[Array, Array]:
-    """Return where scatterers are in the chip, m: range in the image's plane, and azimuth from the vessel's image."""
+    """Return scatterers' positions in the chip, m: range in the image's plane, and azimuth from the vessel's image."""
     slope = math.sin(math.radians(motion.scene.incidence)) if motion.radar.plane == "ground" else 1.0
     own = (found.face >= 0) & (found.face < vessel)
     moved = np.where(own, motion.lever * motion.range_rate(found.position), 0.0)
@@ -286,10 +287,10 @@ def _places(found: Scatterers, motion: Motion, vessel: int) -> tuple[Array, Arra
 
 
 def _bounds(mesh: Mesh, vessel: int, extent: list[float], motion: Motion) -> tuple[Array, Array]:
-    """Return the box to shoot at: the vessel and what else stands in the chip, cut at the chip.
+    """Return the box to cover with rays: the vessel and the other objects in the chip, cut at the chip.
 
-    What stands at height z lies over by ``z / tan θ``, and the main lobe of a point within two cells of the chip
-    reaches into it. The cells are those of the mode, so that the box does not depend on the gap, like `widest_tube`.
+    Layover displaces a point at height z by ``z / tan θ``, and the main lobe of a point within two cells of the chip
+    reaches into it. The box uses the cells of the mode, so that it does not depend on the gap, like `widest_tube`.
     """
     scene, radar = motion.scene, motion.radar
     if not radar.padded:
@@ -299,7 +300,7 @@ def _bounds(mesh: Mesh, vessel: int, extent: list[float], motion: Motion) -> tup
     range_, azimuth = (half * (0.5 + 2 * cell / radar.size) for half, cell in zip(extent, cells, strict=True))
     limit = np.array([range_ + top / math.tan(theta), azimuth, 1e3])
     still = np.zeros((len(mesh), 3))
-    still[vessel:, 1] = motion.shift  # the chip is about the vessel's image
+    still[vessel:, 1] = motion.shift  # the chip is centered on the vessel's image
     low = np.maximum(mesh.triangles.min(1) - still, -limit) + still
     high = np.minimum(mesh.triangles.max(1) - still, limit) + still
     inside = (low <= high).all(1)
@@ -307,7 +308,7 @@ def _bounds(mesh: Mesh, vessel: int, extent: list[float], motion: Motion) -> tup
 
 
 def _corners_inside(mesh: Mesh, vessel: int, extent: list[float], shift: float) -> tuple[Array, Array]:
-    """Return the box about the corners that lie in the chip, as version 4 does: it misses faces that cross the chip."""
+    """Return the bounding box of the corners in the chip, as in version 4; it misses faces that cross the chip."""
     limit = np.array([0.75 * extent[0], 0.5 * extent[1], 1e3])
     corners = mesh.triangles.reshape(-1, 3)
     own, others = corners[: 3 * vessel], corners[3 * vessel :] - np.array([0, shift, 0], np.float32)
@@ -318,10 +319,10 @@ def _corners_inside(mesh: Mesh, vessel: int, extent: list[float], shift: float) 
 
 
 def display(decibel: Array) -> Array:
-    """Quantize sigma nought ``(channels, h, w)`` in dB for eyes: ``(h, w, 3)`` uint8.
+    """Convert sigma nought ``(channels, h, w)`` in dB to a picture ``(h, w, 3)`` uint8.
 
-    Each channel goes from 8 dB below its median to its 99.8th percentile, at least 25 dB. The first one is gray; with a
-    second one, red and blue show the co-polarized channel and green the crossed one.
+    Each channel is scaled from 8 dB below its median to its 99.8th percentile, over at least 25 dB. A single channel is
+    gray; with two channels, red and blue show the co-polarized one and green the cross-polarized one.
     """
     low = np.median(decibel, axis=(1, 2), keepdims=True) - 8
     high = np.maximum(np.percentile(decibel, 99.8, axis=(1, 2), keepdims=True), low + 25)

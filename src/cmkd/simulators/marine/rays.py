@@ -14,7 +14,7 @@ class Rays:
     Embree scenes cannot be shared between processes or pickled: each worker builds its own.
 
     Args:
-        mesh: in meters.
+        mesh: mesh to query, in meters.
 
     Raises:
         CmkdError: ``embreex`` is missing or does not load on this platform.
@@ -41,8 +41,8 @@ class Rays:
         """Return the distance to the first hit (inf for none) and its face (-1 for none), both ``(n,)``.
 
         Args:
-            origin: ``(n, 3)`` m.
-            direction: ``(n, 3)``, unit length.
+            origin: origins of the rays, ``(n, 3)`` m.
+            direction: unit directions of the rays, ``(n, 3)``.
         """
         if len(origin) == 0:
             return np.zeros(0, np.float32), np.zeros(0, np.int32)
@@ -62,7 +62,7 @@ def _float32(*arrays: Array) -> tuple[Array, ...]:
 
 
 def facing(normal: Array, direction: Array) -> Array:
-    """Return the normals ``(n, 3)`` turned towards the origins of the rays."""
+    """Return the normals ``(n, 3)`` turned toward the origins of the rays."""
     return np.asarray(np.where(np.einsum("ij,ij->i", normal, direction)[:, None] > 0, -normal, normal))
 
 

@@ -1,4 +1,4 @@
-"""The recipe of a simulated data set: what determines its bytes, and which pairs come next."""
+"""The recipe of a simulated data set: the parameters that determine its bytes, and the order of its pairs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cmkd.simulators.marine.scene import VESSELS_PER_CLASS, WIND, Gap, version, 
 
 
 class Slot(NamedTuple):
-    """A place in the sequence of pairs: its number, and the vessel that it shows."""
+    """A place in the sequence of pairs: the number of the pair, and the vessel that it shows."""
 
     pair: int
     vessel: int
@@ -33,9 +33,9 @@ def pair_id(seed: int, pair: int) -> str:
 
 
 MOST = 10**9
-"""Largest number of pairs, of vessels a class, and of pairs a chunk."""
+"""Largest number of pairs, of vessels per class, and of pairs per chunk."""
 _OF_A_DELIVERY = ("pairs", "classes", "vessels", "chunk")
-"""What may differ between two versions of a pack; the rest decides the bytes of a pair."""
+"""Parameters that may differ between two versions of a pack; the others determine the bytes of a pair."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Recipe:
 
     Args:
         pairs: number of pairs.
-        seed: not negative.
-        mode: one of `cmkd.simulators.marine.modes.modes`, or the path of a file of one's own.
-        size: pixels along a side of the radar chip, 16 to 512, at the mode's spacing; by default the mode's.
-        gap: 0 to 1.
-        slc: keep the complex first look beside the intensity.
+        seed: random seed of the data set, not negative.
+        mode: one of `cmkd.simulators.marine.modes.modes`, or the path of your own file.
+        size: pixels along a side of the radar chip, 16 to 512, at the mode's spacing; by default the mode's size.
+        gap: degradation of the radar relative to its mode, 0 to 1.
+        slc: also keep the complex first look.
         classes: classes of the pairs; by default all of the fleet.
-        vessels: individuals of each class; of a folder's classes at most as many as it has.
+        vessels: individual vessels per class; a class of a folder has at most as many as meshes.
         fleet: folder of meshes (`cmkd.simulators.marine.fleet.FolderFleet`); by default the built-in families.
-        chunk: pairs per file on disk and per job of a worker; the pairs do not depend on it.
+        chunk: pairs per file on disk and per job of a worker; the content of the pairs does not depend on it.
 
     Raises:
         CmkdError: a value is out of range, or a class is unknown.
@@ -88,13 +88,13 @@ class Recipe:
 
     @cached_property
     def sensors(self) -> Mode:
-        """What radar and camera are."""
+        """Sensor mode of radar and camera, at the requested size."""
         found = mode(self.mode)
         return found if self.size is None else found.sized(self.size)
 
     @property
     def version(self) -> int:
-        """Version of the simulator's output in the mode."""
+        """Version of the simulator's output in this mode."""
         return version(self.sensors)
 
     def _check_clutter(self) -> None:
@@ -108,24 +108,24 @@ class Recipe:
 
     @cached_property
     def ships(self) -> Fleet:
-        """The vessels."""
+        """Source of the vessels."""
         return BuiltIn(self.vessels) if self.fleet is None else FolderFleet(Path(self.fleet))
 
     def origin(self) -> dict[str, Any]:
-        """Return what the card of a pack records, so that a later delivery continues it."""
+        """Return the record on a pack's card with which a later delivery continues the pack."""
         kept = {name: value for name, value in asdict(self).items() if name not in _OF_A_DELIVERY}
         given = {"sensors": plain(self.sensors), "meshes": self.ships.verify()}
         return {"simulator": "marine", "version": self.version, **kept, **given}
 
     def slots(self, index: pd.DataFrame | None = None) -> list[Slot]:
-        """Return the next pairs.
+        """Return the next pairs to make.
 
-        Their numbers are the lowest ones of the recipe's classes that `index` does not hold; the class of pair k is k
-        modulo the number of classes of the fleet. A pair shows the vessel of its class that was shown least, lowest
-        number first, so vessels that a later delivery adds come first.
+        The class of pair k is k modulo the number of classes of the fleet. The pairs get the lowest numbers that belong
+        to the recipe's classes and are not in `index`. Each pair shows the vessel of its class that was shown least
+        often, the lowest number first, so vessels that a later delivery adds come first.
 
         Args:
-            index: of the pack that grows; None for a new one.
+            index: index of the pack that grows; None for a new pack.
 
         Example:
             >>> Recipe(3, classes=("tanker", "ferry"), vessels=1).slots()

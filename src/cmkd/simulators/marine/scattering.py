@@ -22,16 +22,16 @@ from cmkd.simulators.marine.mesh import Array, Material, Mesh
 from cmkd.simulators.marine.rays import Rays, facing, mirrored
 
 BOUNCES = 3
-"""Reflections to follow."""
+"""Default for the largest number of reflections on a path."""
 MOST_TUBES = 200_000
-"""About the most ray tubes that a limit on their side leads to, so that time stays bounded."""
+"""Approximate largest number of ray tubes that a limit on their side may cause, so that time stays bounded."""
 SEA_COHERENCE = 0.3
 """Side of the patches over which the sea is flat within a fraction of an X-band wavelength, m; an estimate."""
 CROSS_RATIO = 10**-0.8
-"""Cross-polarized over co-polarized power of the details that the mesh leaves out (-8 dB); an estimate."""
+"""Ratio of cross- to co-polarized power of the details that the mesh leaves out (-8 dB); an estimate."""
 
-_DETAIL_SHAPE = 0.25  # of the gamma distribution of details' cross-sections: few are strong; our choice
-_COHERENCE_WAVELENGTH = 0.03  # at which coherence lengths hold, m
+_DETAIL_SHAPE = 0.25  # shape of the gamma distribution of details' cross-sections: few are strong; our choice
+_COHERENCE_WAVELENGTH = 0.03  # wavelength at which the coherence lengths hold, m
 
 Axis = Literal["H", "V"]
 """Polarization of an antenna: horizontal, or vertical in the plane of incidence of a level sea."""
@@ -41,7 +41,7 @@ Axis = Literal["H", "V"]
 class Surface:
     """Radar properties of the materials, each an array ``(materials,)`` indexed by `Material`."""
 
-    reflection: Array  # of the field, relative to a perfect conductor
+    reflection: Array  # reflection of the field, relative to a perfect conductor
     # side of the patches over which a plate is flat within a fraction of an X-band wavelength, m; it grows as the root
     # of the wavelength, as for plates of constant curvature. Larger plates reflect with the lobe of such a patch, and
     # patches add with random phases. Infinite for ideal plates
@@ -62,7 +62,7 @@ class Surface:
 
         Plates between frames 0.7 m apart and 5 mm out of fair have slopes of 0.016, and stay within a sixteenth of an
         X-band wavelength over 0.4 m. Fittings interrupt decks, windows interrupt walls, corrugations leave flats of
-        about 0.06 m on containers: so they reflect less, in wider lobes, and details return more. The levels of the
+        about 0.06 m on containers: they reflect less, in wider lobes, and their details return more. The levels of the
         details were chosen so that chips of mode ``iw`` stand out from the sea about as 71 real Sentinel-1 chips do
         (`benchmarks/results/chip_statistics.md`); `marine_physics.md` there compares vessels with published rules.
         """
@@ -92,12 +92,12 @@ def tubes(look: Array, bounds: tuple[Array, Array], count: int, rng: np.random.G
     """Lay out a jittered grid of square ray tubes that covers a box, seen along `look`.
 
     Args:
-        look: unit vector of the wave's travel.
+        look: unit vector of the wave's direction of travel.
         bounds: least and greatest corner of the box, m.
-        count: about how many tubes.
-        rng: source of the jitter.
-        mirror: whether to cover the box's image in the sea too, for paths that touch the sea first.
-        widest: greatest side of a tube, m; there are more than `count` tubes where it asks for them, but not more than
+        count: approximate number of tubes.
+        rng: random generator of the jitter.
+        mirror: also cover the box's mirror image in the sea, for paths that touch the sea first.
+        widest: largest side of a tube, m; to satisfy it, there may be more than `count` tubes, up to about
             `MOST_TUBES`.
 
     Returns:
@@ -131,23 +131,23 @@ def shoot(
 
     Each bounce adds ``k/√π · d·l · (e·J) · sinc(k l g_u/2) sinc(k l g_v/2) · exp(-jkL)`` with J the physical-optics
     current of a unit wave, e the receiving polarization, L the path from the wave front to the patch and back, g its
-    gradient over the tube, d the tube's side, and l the lesser of d and the patch's coherence length. It counts only if
-    nothing lies between patch and radar.
+    gradient over the tube, d the tube's side, and l the lesser of d and the patch's coherence length. A bounce counts
+    only if nothing lies between patch and radar.
 
     Args:
         mesh: target, in place.
         rays: ray queries against `mesh`.
         look: unit vector from radar to target.
-        wavelength: m.
+        wavelength: wavelength of the radar, m.
         transmit: polarization of the wave.
         receive: polarization of each channel of the result.
-        count: about how many tubes.
-        widest: see `tubes`.
+        count: approximate number of tubes.
+        widest: largest side of a tube, m (see `tubes`).
         surface: radar properties of the materials.
-        wind: m/s over the sea; None for free space.
+        wind: wind speed over the sea, m/s; None for free space.
         bounds: corners of the box to cover; by default all of the mesh above the sea.
-        bounces: greatest number of reflections, at least 1.
-        rng: source of jitter and random phases.
+        bounces: largest number of reflections, at least 1.
+        rng: random generator of the jitter, the tilts, the phases and the details.
     """
     low, high = mesh.bounds if bounds is None else bounds
     if wind is not None:
@@ -181,11 +181,11 @@ class _Tubes:
     spread: Array  # (n, 2, 3) derivatives of the point over the tube's axes
     path: Array  # length from the wave front, m
     gradient: Array  # (n, 2) derivatives of `path`
-    entry: Array  # first point hit: with the last one it fixes cross-range
+    entry: Array  # first point hit; together with the last one, it sets cross-range
     face: Array  # first face of the mesh hit so far, -1 for none
 
     def at(self, rows: Array) -> _Tubes:
-        """Return some of the tubes."""
+        """Return the tubes of the given rows."""
         return _Tubes(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
@@ -209,7 +209,7 @@ class _Tracer:
 
     def __post_init__(self) -> None:
         self.normals = self.mesh.normals
-        # Waves far longer than a tube tilt what the tube sees; ripples within it take energy from the mirror image.
+        # Waves far longer than a tube tilt the patch that it hits; ripples within it take energy from the mirror image.
         wind = 0.0 if self.wind is None else self.wind
         self.sea_slope = math.sqrt(0.35 * sea.slope_variance(wind) / 2)
         self.ripple = 0.002 + 0.0012 * wind
@@ -240,7 +240,7 @@ class _Tracer:
         return tubes, _Hits(face, current)
 
     def _normal(self, face: Array, direction: Array) -> Array:
-        """Return the normals of the patches, turned towards the rays: waves tilt the sea, and plates are warped."""
+        """Return the normals of the patches, turned toward the rays: waves tilt the sea, and plates are warped."""
         wet = face < 0
         slope = np.where(wet, self.sea_slope, self.surface.warp[self.mesh.material[np.maximum(face, 0)]])
         normal = self.normals[np.maximum(face, 0)].astype(float)
@@ -253,7 +253,7 @@ class _Tracer:
         """Set the reflected field; return the current on the patches.
 
         A conductor reflects E to ``2 (n·E) n - E`` and returns ``E + k (n·E) / cos θ`` to the radar. A weaker reflector
-        does so with a weaker E; that of the sea is weakened apart across and along the plane of incidence.
+        does the same with a weaker E; for the sea, E is weakened separately across and along the plane of incidence.
         """
         strength = self.surface.reflection[self.mesh.material[np.maximum(face, 0)]].astype(np.float32)
         incident = tubes.field * strength[:, None]
@@ -266,7 +266,7 @@ class _Tracer:
         return current
 
     def _sea_image(self, field: Array, direction: Array, normal: Array, cosine: Array) -> Array:
-        """Return the field that a conductor would reflect as the sea reflects `field`."""
+        """Return the incident field that a conductor would reflect in the same way as the sea reflects `field`."""
         level = np.cross(direction, normal)
         level /= np.maximum(np.linalg.norm(level, axis=1, keepdims=True), 1e-9)
         horizontal, vertical = sea.fresnel(cosine, self.permittivity)
@@ -278,7 +278,7 @@ class _Tracer:
     def returns(self, tubes: _Tubes, hits: _Hits, side: float, start: float, bounce: int, antennas: Array,
                 co: Array) -> Scatterers:  # fmt: skip
         """Return the physical-optics returns of the current hits, as seen from the radar."""
-        # The sea's own single-bounce return is the clutter model's; here it only closes paths with the target.
+        # The clutter model covers the sea's own single-bounce return; here the sea only extends paths with the target.
         use = np.flatnonzero((hits.face >= 0) | (bounce > 1))
         use = use[~self.rays.blocked(tubes.point[use], np.broadcast_to(-self.look, (len(use), 3)))]
         point, face = tubes.point[use], hits.face[use]

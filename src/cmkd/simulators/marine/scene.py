@@ -17,14 +17,14 @@ from cmkd.simulators.marine.sea import GRAVITY, significant_height
 from cmkd.simulators.marine.surroundings import surroundings
 
 VERSIONS = (4, 6)
-"""Versions of pairs without and with a padded radar: increase one with any change that alters a byte of such a pair."""
+"""Versions of pairs without and with a padded radar: increase the one whose pairs change by even a byte."""
 STREAMS = 4
-"""Part of the seed of all random streams: another number draws other vessels and other scenes."""
+"""Part of the seed of all random streams; another number gives other vessels and other scenes."""
 
 WIND = (1.0, 17.0)
-"""Least and greatest wind, m/s at 10 m."""
+"""Lowest and highest wind speed at 10 m, m/s."""
 VESSELS_PER_CLASS = 240
-"""Distinct individuals of each class by default; further pairs show the same vessels in new scenes."""
+"""Default number of vessels per class; further pairs show the same vessels in new scenes."""
 BUILT_IN = BuiltIn(VESSELS_PER_CLASS)
 
 # Of every 20 vessels 14 train, 3 validate, 3 test; the order is shuffled per seed and class.
@@ -33,14 +33,14 @@ _SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
 
 @dataclass(frozen=True)
 class Gap:
-    """What a radar lacks beside its mode at one setting of the dial. Every value is monotonic and continuous in it."""
+    """Degradation of a radar relative to its mode at one gap; every value is monotonic and continuous in the gap."""
 
     coarser: float  # factor on the resolution cell's width
     nesz_db: float  # added to the noise-equivalent sigma nought, dB
-    # weight of each look beside the first; the effective number of looks is ``(1 + nw)² / (1 + nw²)``
+    # weight w of each of the n looks after the first; the effective number of looks is ``(1 + nw)² / (1 + nw²)``
     look_weight: float
     clutter_db: float  # added to the mean of the sea clutter, dB
-    defocus: float  # greatest quadratic phase error at the ends of the aperture beside the target's own, rad
+    defocus: float  # largest quadratic phase error at the ends of the aperture, added to the target's own, rad
 
     @classmethod
     def dial(cls, gap: float) -> Gap:
@@ -63,10 +63,10 @@ class Scene:
     """Parameters of one pair.
 
     The radar looks along x from ``(-range sin θ, 0, range cos θ)`` with θ the incidence; y is its azimuth, z is up, and
-    the calm sea is z = 0. Compass angles are degrees clockwise from north; the others are degrees from x to y.
+    the calm sea is z = 0. Compass angles are degrees clockwise from north; `turned` converts them to the scene's axes.
     """
 
-    pair: int  # its number
+    pair: int  # number of the pair
     label: int  # class number in its fleet
     kind: str  # name of the class
     vessel: int  # which individual of the class
@@ -74,43 +74,43 @@ class Scene:
     time: str  # UTC, ISO 8601
     latitude: float  # degrees
     longitude: float  # degrees
-    heading: float  # of the bow, compass
-    speed: float  # over ground along the heading, m/s
+    heading: float  # heading of the bow, compass
+    speed: float  # speed over ground along the heading, m/s
     roll: float  # radians
     pitch: float  # radians
     heave: float  # m
-    rates: tuple[float, float, float]  # of roll, pitch (rad/s) and heave (m/s)
+    rates: tuple[float, float, float]  # rates of roll, pitch (rad/s) and heave (m/s)
     surge: float  # vertical acceleration of the vessel, m/s²
-    length: float  # over all, m
+    length: float  # length over all, m
     beam: float  # m
-    shift_x: float  # of the vessel from the center of the chip along the look direction, m
-    shift_y: float  # the same across, m
-    wind: float  # m/s
-    wind_direction: float  # where it blows to, compass
+    shift_x: float  # offset of the vessel from the center of the chip along the look direction, m
+    shift_y: float  # offset of the vessel across the look direction, m
+    wind: float  # wind speed, m/s
+    wind_direction: float  # direction toward which the wind blows, compass
     clutter_objects: int  # buoys, boats and rocks in the scene
     occluder: float  # height of a breakwater between sensor and target as a fraction of the target's; 0 for none
     sun_elevation: float  # degrees
     sun_azimuth: float  # compass
-    look_azimuth: float  # of the radar, from the radar to the target, compass
-    incidence: float  # of the radar at the target, degrees from the vertical
-    range: float  # of the radar, slant, m
-    resolution_range: float  # width at -3 dB in the image's plane, m
-    resolution_azimuth: float  # the same in azimuth, m
-    spacing_range: float  # of the pixels, m
-    spacing_azimuth: float  # m
-    looks: float  # effective number
+    look_azimuth: float  # direction from the radar to the target, compass
+    incidence: float  # incidence of the radar at the target, degrees from the vertical
+    range: float  # slant range of the radar, m
+    resolution_range: float  # width at -3 dB in range, in the image's plane, m
+    resolution_azimuth: float  # width at -3 dB in azimuth, m
+    spacing_range: float  # pixel spacing in range, m
+    spacing_azimuth: float  # pixel spacing in azimuth, m
+    looks: float  # effective number of looks
     look_weight: float  # see `Gap`
     nesz: float  # noise-equivalent sigma nought, dB
     clutter_db: float  # mean of the sea clutter relative to its model, dB
-    extra_defocus: float  # quadratic phase at the ends of the aperture beside the target's own, rad
+    extra_defocus: float  # quadratic phase at the ends of the aperture, added to the target's own, rad
     side: int  # 1 or -1: sense of the platform's flight along y
-    optical_spacing: float  # of the pixels, m
-    optical_incidence: float  # degrees from the vertical
-    optical_azimuth: float  # from the camera to the target, compass
+    optical_spacing: float  # pixel spacing, m
+    optical_incidence: float  # incidence of the camera, degrees from the vertical
+    optical_azimuth: float  # direction from the camera to the target, compass
     haze: float  # optical depth of the haze
     cloud: float  # opacity of the clouds where they are thickest
-    overcast: float  # of the sky, 0 to 1: it dims the sun
-    night: float  # 0 to 1
+    overcast: float  # cloud cover of the sky, 0 to 1, which dims the sun
+    night: float  # 0 for day to 1 for a hundredth of its light
     exposure: float  # error of the automatic exposure, stops
     noise: float  # read noise as a fraction of full scale
 
@@ -138,10 +138,10 @@ _SENSOR = (
 
 
 def metadata(scene: Scene, mode: Mode, seed: int) -> dict[str, str]:
-    """Return what a delivery's metadata would hold of a pair: columns of the pack's index, as text.
+    """Return the metadata that a delivery would have about a pair, as text: columns of the pack's index.
 
-    Angles are in degrees, lengths in m, speeds in m/s, levels in dB, times in UTC. What no sensor tells (the vessel's
-    dimensions and attitude, say) is left out; `sample` draws it again from seed and pair.
+    Angles are in degrees, lengths in m, speeds in m/s, levels in dB, times in UTC. Values that no sensor measures (such
+    as the vessel's dimensions and attitude) are left out; `sample` draws them again from seed and pair.
     """
     radar = mode.radar
     found = {"scene": f"{seed}-{scene.pair:06d}", "band": radar.band, "polarizations": " ".join(radar.polarizations)}
@@ -152,10 +152,10 @@ def metadata(scene: Scene, mode: Mode, seed: int) -> dict[str, str]:
 
 
 def version(mode: Mode) -> int:
-    """Return the version of a mode's pairs, the last one that changed their bytes.
+    """Return the version of a mode's pairs: the last version that changed their bytes.
 
-    Version 5 changed the radar images of fine radars alone (`cmkd.simulators.marine.modes.RadarMode.fine`), version 6
-    those of padded ones (`RadarMode.padded`).
+    Version 5 changed only the radar images of fine radars (`cmkd.simulators.marine.modes.RadarMode.fine`), version 6
+    only those of padded radars (`RadarMode.padded`).
     """
     return VERSIONS[mode.radar.padded]
 
@@ -166,27 +166,27 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def vessel_name(kind: str, number: int) -> str:
-    """Return the name of vessel `number` of a class, the group of its pairs."""
+    """Return the name of vessel `number` of a class, which is the group of its pairs."""
     return f"{kind.replace(' ', '-')}-{number:03d}"
 
 
 def individual(seed: int, label: int, number: int, fleet: Fleet = BUILT_IN) -> Mesh:
-    """Return the mesh of vessel `number` of class `label` in the world of `seed`."""
+    """Return the mesh of vessel `number` of class `label` for a seed."""
     return fleet.mesh(fleet.classes[label], number, _stream(seed, 1, label, number))
 
 
 def split_of(seed: int, label: int, number: int) -> str:
-    """Return the split of a vessel: 70 % train, 15 % validation, 15 % test of each run of 20 vessels of a class."""
+    """Return the split of a vessel: 70 % train, 15 % validation, 15 % test of every 20 vessels of a class."""
     order = _stream(seed, 2, label, number // len(_SPLITS)).permutation(len(_SPLITS))
     return _SPLITS[order[number % len(_SPLITS)]]
 
 
 def sun(day: int, hour: float, latitude: float) -> tuple[float, float]:
-    """Return the elevation and the compass azimuth of the sun, degrees, within about a degree.
+    """Return the elevation and the compass azimuth of the sun, degrees, accurate to about a degree.
 
     Args:
-        day: of the year, from 1.
-        hour: true solar time.
+        day: day of the year, from 1.
+        hour: true solar time, hours.
         latitude: degrees.
 
     Source:
@@ -209,21 +209,21 @@ def sample(
 ) -> tuple[Scene, Mesh, int]:
     """Draw a pair's scene and build its mesh in place.
 
-    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. On the
-    class depend the vessel, that a platform does not sail, the motion that follows from the length, and what stands
-    beside the vessel, whose size and distance scale with the length (`surroundings`).
+    Vessel, sea, time, place and geometry do not depend on `gap`, so the same pair can be seen at several gaps. The
+    class determines the vessel, and that a platform does not sail. Through the vessel's length, it also affects the
+    motion, and the size and distance of the objects beside the vessel (`surroundings`).
 
     Args:
-        seed: of the data set.
+        seed: random seed of the data set.
         pair: number of the pair; its class is ``pair`` modulo the number of classes.
-        mode: what the sensors are.
-        gap: 0 to 1.
+        mode: sensor mode.
+        gap: degradation of the radar relative to its mode, 0 to 1.
         vessel: number of the individual; by default the vessels take turns.
-        fleet: the vessels.
+        fleet: source of the vessels.
 
     Returns:
-        The scene; the mesh of target and other objects, moved by the waves; and how many of its first faces are the
-        target's.
+        The scene; one mesh of the target, moved by the waves, and the other objects; and the number of its first faces
+        that belong to the target.
     """
     turn, label = divmod(pair, len(fleet.classes))
     kind = fleet.classes[label]
@@ -283,10 +283,10 @@ def _sensors(rng: np.random.Generator, mode: Mode, dial: Gap) -> dict[str, Any]:
 
 
 def _motion(rng: np.random.Generator, wind: float, length: float, *, sails: bool) -> dict[str, Any]:
-    """Draw heading, speed, attitude and how they change.
+    """Draw heading, speed, attitude and their rates.
 
-    Amplitudes grow with the waves and fall with the length. A roll takes ``4 + 0.04 L`` s, an estimate; heave follows
-    the waves of the Pierson-Moskowitz peak, ``0.877 g / U``.
+    Amplitudes grow with the waves and fall with the length. The roll period is ``4 + 0.04 L`` s, an estimate; pitch and
+    heave follow the Pierson-Moskowitz peak, ``0.877 g / U`` rad/s, limited to 2 rad/s.
     """
     part = min(significant_height(wind) / 6.0, 1.0) * min(40.0 / length, 1.5) * sails
     roll, pitch, heave = 0.12 * part, 0.04 * part, 0.3 * part

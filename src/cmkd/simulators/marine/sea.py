@@ -1,6 +1,6 @@
 """The sea: its wave spectrum, its surface and its reflection.
 
-One state of the sea (wind speed) drives both sensors: slopes and glint of the optical image, roughness and
+The wind speed sets the state of the sea for both sensors: slopes and glint of the optical image, roughness and
 clutter (see `clutter`) of the radar image.
 """
 
@@ -18,7 +18,7 @@ Polarization = Literal["HH", "VV", "HV", "VH"]
 """Transmitted and received polarization."""
 
 GRAVITY = 9.81
-"""m/s²."""
+"""Gravitational acceleration, m/s²."""
 LIGHT = 299_792_458.0
 """Speed of light, m/s."""
 
@@ -28,7 +28,7 @@ _DOUGLAS_HEIGHT = np.array([0.0, 0.1, 0.5, 1.25, 2.5, 4.0, 6.0, 9.0])  # upper s
 def significant_height(wind: float) -> float:
     """Return the significant wave height of a fully developed sea, m: ``0.21 U² / g`` (Pierson and Moskowitz 1964).
 
-    U is the wind's speed 19.5 m above the sea, m/s. The simulator gives that at 10 m, which is up to a tenth lower.
+    U is the wind speed at 19.5 m, m/s. The simulator passes the wind speed at 10 m, which is up to a tenth lower.
 
     Example:
         >>> round(significant_height(10.0), 2)
@@ -40,7 +40,7 @@ def significant_height(wind: float) -> float:
 def sea_state(wind: float) -> float:
     """Return the continuous Douglas sea state 0..7 of a fully developed sea under `wind` m/s.
 
-    Interpolated so that state s ends at its upper wave height in the WMO table (0.1, 0.5, 1.25, 2.5, 4, 6, 9 m).
+    It is interpolated so that state s ends at its upper wave height in the WMO table (0.1, 0.5, 1.25, 2.5, 4, 6, 9 m).
 
     Example:
         >>> round(sea_state(8.0), 2)
@@ -55,7 +55,7 @@ def pierson_moskowitz(wavenumber: Array, wind: float) -> Array:
     The wavenumber k is in rad/m, the wind U in m/s; the integral over k is the variance of the height.
 
     Source:
-        Pierson and Moskowitz 1964, with ω² = g k. Gravity waves alone: capillary roughness enters through the slope
+        Pierson and Moskowitz 1964, with ω² = g k. Gravity waves only; capillary roughness enters through the slope
         variance of Cox and Munk.
     """
     k = np.maximum(wavenumber, 1e-6)
@@ -65,7 +65,7 @@ def pierson_moskowitz(wavenumber: Array, wind: float) -> Array:
 def slope_variance(wind: float) -> float:
     """Return the mean square slope of a clean sea, ``0.003 + 0.00512 U`` (Cox and Munk 1954), U in m/s at 12.5 m.
 
-    The simulator gives the wind at 10 m, which is hardly lower.
+    The simulator passes the wind speed at 10 m, which is only slightly lower.
     """
     return 0.003 + 0.00512 * wind
 
@@ -73,16 +73,16 @@ def slope_variance(wind: float) -> float:
 def surface(
     wind: float, direction: float, extent: float, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    """Draw one instant of the sea on a periodic square tile.
+    """Draw the sea surface at one instant on a periodic square tile.
 
     A Gaussian surface with the Pierson-Moskowitz spectrum; waves travel within 90° of the wind (``cos²`` spreading).
 
     Args:
-        wind: m/s.
-        direction: where the wind blows to, radians from x.
+        wind: wind speed, m/s.
+        direction: direction toward which the wind blows, radians from x.
         extent: side of the tile, m.
         count: samples along a side.
-        rng: source of the phases.
+        rng: random generator of the waves.
 
     Returns:
         Height (m) and its slopes along x and y, each ``(count, count)`` float32 with x along the first axis.
@@ -104,7 +104,7 @@ def surface(
 
 
 def permittivity(frequency: float) -> complex:
-    """Return the relative permittivity of sea water of 20 °C and 35 psu at `frequency` GHz, by one Debye relaxation.
+    """Return the relative permittivity of sea water of 20 °C and 35 psu at `frequency` GHz, with one Debye relaxation.
 
     Source:
         The form of Klein and Swift 1977, with ε_s = 69, ε_∞ = 4.9, τ = 9.2 ps, σ = 4.8 S/m.
@@ -119,9 +119,9 @@ def permittivity(frequency: float) -> complex:
 
 
 def fresnel(cosine: Array, relative: complex) -> tuple[Array, Array]:
-    """Return the complex reflection coefficients, horizontal and vertical, of the field at a flat half space.
+    """Return the complex field reflection coefficients of a flat half space, for horizontal and vertical polarization.
 
-    `cosine` is that of the angle of incidence from the normal, `relative` the permittivity of the half space.
+    `cosine` is the cosine of the angle of incidence from the normal; `relative` is the relative permittivity.
     """
     c = np.clip(cosine, 1e-4, 1.0)
     root = np.sqrt(relative - (1 - c**2))

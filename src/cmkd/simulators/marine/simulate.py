@@ -1,4 +1,4 @@
-"""Pairs made in parallel, in chunks on disk: the bytes depend on seed and pair alone, and a killed run resumes."""
+"""Make pairs in parallel, in chunks on disk: the bytes depend only on seed and pair, and a killed run resumes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Pair:
     """One target seen by both sensors at one instant.
 
     Args:
-        scene: its parameters.
+        scene: parameters of the scene.
         optical: ``(3, size, size)`` uint8, sRGB; the far side is up.
-        radar: ``(channels, size, size)`` float32, sigma nought in dB, a channel for each polarization; rows from
+        radar: ``(channels, size, size)`` float32, sigma nought in dB, one channel per polarization; rows from
             near to far range, columns azimuth.
-        complex: ``(channels, size, size)`` complex64, the first look; its squared magnitude is sigma nought, linear.
+        complex: ``(channels, size, size)`` complex64, the first look; its squared magnitude is linear sigma nought.
     """
 
     scene: Scene
@@ -52,12 +52,12 @@ def make_pair(
     """Make one pair.
 
     Args:
-        pair: its number; the class is this modulo the number of classes.
-        sensors: what radar and camera are.
-        seed: of the data set.
-        gap: what the radar lacks beside its mode, 0 to 1.
+        pair: number of the pair; its class is this number modulo the number of classes.
+        sensors: sensor mode of radar and camera.
+        seed: random seed of the data set.
+        gap: degradation of the radar relative to its mode, 0 to 1.
         vessel: number of the individual of the class; by default the vessels take turns.
-        fleet: the vessels.
+        fleet: source of the vessels.
 
     Raises:
         CmkdError: the gap is outside 0 to 1, or Embree does not load.
@@ -96,14 +96,14 @@ def generate(
 
     Args:
         recipe: the parameters of the run.
-        folder: destination of the chunk files. Finished ones are reused, so an interrupted run resumes; a folder of
-            another recipe is refused. Remove it when the chunks have been consumed.
-        slots: the pairs, as `Recipe.slots` gives them; by default all of the recipe.
-        workers: processes; by default one per core, and one for a single chunk.
+        folder: destination of the chunk files. Finished files are reused, so an interrupted run resumes; a folder of
+            another recipe is refused. Remove the folder when the chunks have been consumed.
+        slots: pairs to make, from `Recipe.slots`; by default all pairs of the recipe.
+        workers: number of worker processes; by default one per core, at most one per chunk.
         progress: called with the number of finished pairs and of all pairs.
 
     Raises:
-        CmkdError: the folder holds chunks of another recipe, or a worker died.
+        CmkdError: the folder holds chunks of another recipe, `workers` is below 1, or a worker died.
     """
     slots = recipe.slots() if slots is None else slots
     _claim(recipe, folder, slots)
@@ -124,7 +124,7 @@ def generate(
 
 
 def first_pair(recipe: Recipe, folder: Path) -> int | None:
-    """Return the first pair of the unfinished run of `recipe` in `folder`, None if it holds none."""
+    """Return the first pair of the unfinished run of `recipe` in `folder`; None without such a run."""
     mark = folder / "recipe.json"
     said = json.loads(mark.read_text()) if mark.is_file() else {}
     return int(said["first"]) if said.get("recipe") == _described(recipe) else None
@@ -176,7 +176,7 @@ def _made(recipe: Recipe, folder: Path, missing: Mapping[int, Sequence[Slot]], w
         raise CmkdError(
             "a worker process died, most likely for lack of memory; repeat the call to continue; fewer workers use less"
         ) from error
-    except BaseException:  # Ctrl-C, say: a chunk may take minutes
+    except BaseException:  # such as Ctrl-C: a chunk may take minutes
         end(set(multiprocessing.active_children()) - before)
         raise
     finally:
@@ -222,5 +222,5 @@ def _file(folder: Path, chunk: int) -> Path:
 
 def discard(folder: Path) -> None:
     """Remove the chunk files in `folder` after their pairs were stored elsewhere."""
-    gone = folder.rename(temporary_sibling(folder))  # first, since a part of it would pass for an unfinished run
+    gone = folder.rename(temporary_sibling(folder))  # otherwise, a partly removed folder would look unfinished
     shutil.rmtree(gone, ignore_errors=True)

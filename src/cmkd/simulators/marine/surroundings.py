@@ -1,4 +1,4 @@
-"""What stands beside a target: buoys, boats, rocks, and a breakwater."""
+"""Objects beside a target: buoys, boats, rocks, and a breakwater."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cmkd.simulators.marine.mesh import Material, Mesh, MeshBuilder
 def surroundings(
     place: tuple[float, float], length: float, height: float, objects: int, occluder: float, rng: np.random.Generator
 ) -> list[Mesh]:
-    """Draw buoys, boats and rocks beside the target, and a breakwater in front of it, of sizes that scale with it.
+    """Draw buoys, boats and rocks beside the target, and a breakwater in front of it; sizes scale with the target.
 
     Args:
         place: x and y of the target, m.
-        length: of the target, m.
-        height: of the target, m.
+        length: length of the target, m.
+        height: height of the target, m.
         objects: number of buoys, boats and rocks.
         occluder: height of the breakwater as a fraction of the target's; 0 for none.
-        rng: source of all else.
+        rng: random generator of everything else.
 
     Returns:
-        One mesh, or none.
+        A list of one mesh, or an empty list if there are no objects.
     """
     builder = MeshBuilder()
     for _ in range(objects):

@@ -38,10 +38,10 @@ def vessel(name: str, rng: np.random.Generator) -> Mesh:
 
     Args:
         name: one of `CLASSES`.
-        rng: source of its dimensions and fittings.
+        rng: random generator of dimensions and fittings.
 
     Returns:
-        Its mesh: bow along x, calm waterline at z = 0.
+        Mesh of the vessel: bow along x, calm waterline at z = 0.
 
     Raises:
         CmkdError: the class is unknown.

@@ -1,6 +1,6 @@
-"""Sensor modes: what a radar and a camera of one delivery are, as small typed files.
+"""Sensor modes: the radar and the camera of one delivery, described in small typed files.
 
-A mode is a YAML file beside this one, or one of the user's own. Its figures are published ones where its sources say
+A mode is a YAML file beside this one, or the user's own file. Its figures are published ones where its sources say
 so. A chip has a fixed number of pixels of a fixed size in meters, so a small vessel is small and a vessel longer than
 the chip is cut off.
 """
@@ -20,14 +20,14 @@ from cmkd.options import Bounds, build
 from cmkd.simulators.marine.sea import Polarization
 
 SAMPLES = 2
-"""Rays of an optical image per pixel, along each side."""
+"""Rays per pixel of an optical image, along each axis."""
 FINE = 10.0
 """Radars whose resolution is finer than this, m, have ray tubes of at most half a cell."""
 EARTH = 6371.0
 """Mean radius of the Earth, km."""
 
 Range = tuple[float, float]
-"""Least and greatest of what is drawn for each scene."""
+"""Lower and upper limit of a value that is drawn for each scene."""
 Positive = Annotated[float, Bounds(above=0)]
 Pixels = Annotated[int, Bounds(least=16, most=512)]
 Fraction = Annotated[float, Bounds(least=0, most=1)]
@@ -35,27 +35,27 @@ Fraction = Annotated[float, Bounds(least=0, most=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class RadarMode:
-    """What a radar delivers.
+    """A radar and its images.
 
     Args:
         frequency: center frequency, GHz.
         transmit: transmitted polarization.
         receive: received polarizations, a channel each; the first is the co-polarized one.
-        incidence: at the target, degrees from the vertical.
+        incidence: incidence at the target, degrees from the vertical.
         resolution: width at -3 dB in range and azimuth, m, in the plane of the image.
-        spacing: of the pixels in range and azimuth, m.
+        spacing: pixel spacing in range and azimuth, m.
         size: pixels along a side.
         nesz: noise-equivalent sigma nought, dB.
-        looks: of equal weight, added as intensities; each has the stated resolution.
-        altitude: of a satellite, km; the slant range follows from it.
-        range: slant range, km, where there is no altitude.
-        speed: of the platform, m/s; 0 where the antenna's beam alone gives the resolution in azimuth.
+        looks: number of looks of equal weight, added as intensities; each has the stated resolution.
+        altitude: altitude of a satellite, km; the slant range follows from it.
+        range: slant range of a platform without an altitude, km.
+        speed: speed of the platform, m/s; 0 where the antenna's beam alone gives the resolution in azimuth.
         plane: ``ground`` range or ``slant`` range along the rows.
-        polar: resolution and spacing in azimuth are those at 1 km and grow with the range, as of a rotating antenna.
-        autofocus: part of the target's own quadratic phase that processing removes.
+        polar: resolution and spacing in azimuth hold at 1 km and grow with the range, as for a rotating antenna.
+        autofocus: fraction of the target's own quadratic phase that processing removes.
 
     Raises:
-        CmkdError: values that do not fit each other.
+        CmkdError: values are out of range or do not fit each other.
     """
 
     frequency: Positive
@@ -106,15 +106,15 @@ class RadarMode:
 
     @property
     def fine(self) -> bool:
-        """Whether its cells are so small that ray tubes must follow them (`FINE`)."""
+        """Whether the resolution is so fine that ray tubes must be adapted to it (`FINE`)."""
         return min(self.resolution) < FINE
 
     @property
     def padded(self) -> bool:
         """Whether images are formed on a wider grid, so that they are not periodic.
 
-        Coarse radars keep the bytes of version 4, with which published networks were trained, except rotating antennas,
-        whose chips showed the most of it.
+        Coarse radars keep the bytes of version 4, on which published networks were trained, and stay periodic. Rotating
+        antennas are the exception, since their chips showed this most.
         """
         return self.fine or self.polar
 
@@ -122,7 +122,7 @@ class RadarMode:
         """Return the slant range of a satellite, m, over a spherical Earth.
 
         Args:
-            incidence: degrees.
+            incidence: incidence at the target, degrees from the vertical.
 
         Example:
             >>> round(mode("iw").radar.slant_range(39.0) / 1000)
@@ -135,21 +135,21 @@ class RadarMode:
 
 @dataclass(frozen=True, kw_only=True)
 class OpticalMode:
-    """What a camera delivers: three channels, red, green and blue.
+    """A camera and its images of three channels: red, green and blue.
 
     Args:
-        spacing: of the pixels at the target, m.
+        spacing: pixel spacing at the target, m.
         size: pixels along a side.
-        incidence: at the target, degrees from the vertical; orthorectified to the sea's plane.
+        incidence: incidence at the target, degrees from the vertical; images are orthorectified to the sea plane.
         beside: the camera stands beside the radar and looks along it, in perspective.
-        mtf: modulation transfer of lens and detector at the Nyquist frequency; that of the detector alone is 0.71.
+        mtf: modulation transfer of lens and detector at the Nyquist frequency; the detector alone has 0.71.
         noise: read noise as a fraction of full scale.
         haze: optical depth of the haze along the line of sight.
         cloud: opacity of the clouds between camera and sea where they are thickest.
-        night: 0 for day to 1 for a hundredth of its light.
+        night: darkness, 0 for day to 1 for a hundredth of its light.
 
     Raises:
-        CmkdError: values that do not fit each other.
+        CmkdError: values are out of range.
     """
 
     spacing: Positive
@@ -169,7 +169,7 @@ class OpticalMode:
 
     @property
     def blur(self) -> float:
-        """Standard deviation of the lens, a Gaussian, in rays: it and the mean of a pixel's rays give `mtf`."""
+        """Standard deviation of the lens's Gaussian blur, in rays; with the mean over a pixel's rays it gives `mtf`."""
         detector = 1 / (SAMPLES * math.sin(math.pi / (2 * SAMPLES)))
         return SAMPLES * math.sqrt(-2 * math.log(self.mtf / detector)) / math.pi
 
@@ -179,10 +179,10 @@ class Mode:
     """A radar and a camera that see the same targets.
 
     Args:
-        title: one line.
+        title: description in one line.
         radar: the poor modality.
         optical: the rich modality.
-        sources: where the figures are published.
+        sources: publications with the figures.
 
     Example:
         >>> found = mode("iw")
@@ -196,7 +196,7 @@ class Mode:
     sources: Sequence[str] = ()
 
     def sized(self, size: int) -> Mode:
-        """Return the mode with radar chips of `size` x `size` pixels, and optical chips of as much more or less."""
+        """Return the mode with radar chips of `size` x `size` pixels, and optical chips scaled alike."""
         optical = max(16, round(self.optical.size * size / self.radar.size))
         return replace(self, radar=replace(self.radar, size=size), optical=replace(self.optical, size=optical))
 
@@ -211,13 +211,13 @@ def modes() -> tuple[str, ...]:
 
 
 def mode(name: str) -> Mode:
-    """Read a mode.
+    """Read a sensor mode.
 
     Args:
-        name: one of `modes`, or the path of a file of one's own.
+        name: one of `modes`, or the path of your own file.
 
     Raises:
-        CmkdError: it is unknown, or the file is wrong.
+        CmkdError: the mode is unknown, or its file is invalid.
     """
     own = expanded(name)
     path = own if own.suffix in (".yaml", ".yml") else Path(__file__).parent / f"{name}.yaml"
