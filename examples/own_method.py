@@ -1,4 +1,4 @@
-"""Methods in a training loop of your own: one of yours and two built-in ones, without registration or trainer."""
+"""Methods in your own training loop: one of your own and two built-in ones, without registration or cmkd's trainer."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from cmkd.types import Batch, Output, Spec
 
 
 class CosineHint(Method):
-    """Turn the student's embedding to the teacher's direction."""
+    """Align the direction of the student's projected embedding with the teacher's."""
 
     def __init__(self, student: Spec, teacher: Spec, *, weight: float = 1.0) -> None:
         super().__init__(student, teacher)
@@ -30,7 +30,7 @@ class Network(nn.Module):
         self.encoder, self.classifier = nn.Linear(inputs, dim), nn.Linear(dim, 2)
 
     def forward(self, x: Tensor) -> Output:
-        """Return logits and embedding."""
+        """Return the logits and the embedding."""
         embedding = self.encoder(x).relu()
         return Output(self.classifier(embedding), embedding)
 

@@ -1,6 +1,6 @@
-r"""Your own networks and your own data set: trained, loaded again, and used.
+r"""Train your own networks on your own data set, load the best student, and use it.
 
-Run it from this folder, or do the same on the command line, also from this folder:
+Run this file from its folder, or do the same on the command line, in the same folder:
 
     cmkd run --data own_models_and_data:Pairs --methods none,kd --seeds 1 --epochs 5 --out runs/own \
         --teacher.modality optical --teacher.model own_models_and_data:OpticalNet \
@@ -19,7 +19,7 @@ import cmkd
 
 
 class OpticalNet(nn.Module):
-    """Any module from float32 inputs to logits will do; cmkd standardizes the inputs before it."""
+    """Teacher: any module that maps float32 inputs to logits. cmkd standardizes the inputs first."""
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class OpticalNet(nn.Module):
 
 
 class RadarNet(nn.Module):
-    """The student: smaller, and of another shape."""
+    """Student: a smaller network with another architecture."""
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ if __name__ == "__main__":
     results = cmkd.Experiment(config).run()
     best = max(results["students"], key=lambda student: student["validation_accuracy"])
 
-    student, about = cmkd.load_model(out / best["checkpoint"], module=RadarNet())  # a file never names code to import
+    student, about = cmkd.load_model(out / best["checkpoint"], module=RadarNet())  # files never name code to import
     radar = torch.from_numpy(Pairs().radar[:5])
     with torch.no_grad():
         predicted = student(radar).logits.argmax(1).tolist()

@@ -1,7 +1,8 @@
-"""Pairs from two rasters of one area, cut by torchgeo: ``python examples/torchgeo_pairs.py FOLDER`` trains on them.
+"""Cut pairs from two rasters with torchgeo, and train on them: ``python examples/torchgeo_pairs.py FOLDER``.
 
-The folder receives three GeoTIFFs that stand for your own: an optical scene, a radar scene, and a map of two classes.
-torchgeo reads the same square of each, in one grid, whatever their own grids are. Needs ``pip install torchgeo``.
+The script writes three GeoTIFFs to the folder, as stand-ins for your own: an optical scene, a radar scene, and a map of
+two classes. torchgeo reads the same square of each on a common grid, whatever their own grids are. Needs
+``pip install torchgeo``.
 """
 
 import sys
@@ -17,7 +18,7 @@ from torchgeo.datasets import RasterDataset
 from torchgeo.samplers import GridGeoSampler
 
 SIDE = 16
-"""Pixels along a side of a pair; a pixel is 10 m wide."""
+"""Side of each image in pixels; a pixel is 10 m wide."""
 
 
 def write_scenes(folder: Path) -> None:
@@ -35,7 +36,7 @@ def write_scenes(folder: Path) -> None:
 
 
 class Fields(torch.utils.data.Dataset[dict[str, object]]):
-    """Squares of the scenes; the label is the class of most pixels, and a block of squares is a group."""
+    """Data set of squares of the scenes; the label is the majority class, and each block of squares is a group."""
 
     classes = ("bare", "crop")
 

@@ -1,4 +1,4 @@
-"""What every page must be in a browser: narrow, quiet, accessible, printable."""
+"""Checks that every HTML page must pass in a browser: width, errors, requests, accessibility."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WORST = ("serious", "critical")
 
 
 def faults(browser: Browser, path: Path) -> list[str]:
-    """Return what is wrong with a page at each width, light and dark.
+    """Return the defects of a page at each width, in light and dark mode.
 
-    A page that is wider than the window, an error of its script, a request for another file, and what axe finds.
+    Defects are: a page wider than the window, script errors, requests over the network, and findings of axe.
     """
-    # axe takes a second: the colors differ by scheme, and all else hardly by width
+    # axe takes a second, so it runs once per scheme: colors differ by scheme, and little else differs by width
     from axe_playwright_python.sync_playwright import Axe
 
     found: list[str] = []

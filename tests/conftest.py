@@ -1,4 +1,4 @@
-"""What more than one test needs."""
+"""Fixtures that several test modules share."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # the suite runs in several processes; more threads would only fight
+    torch.set_num_threads(1)  # the suite runs in several processes; more threads would only compete
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background starts with it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with SIGINT ignored
 
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep prepared data sets away from the user's own cache."""
+    """Use a temporary cache of prepared data sets instead of the user's own."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CMKD_CACHE"] = str(folder)
     return folder
@@ -46,7 +46,7 @@ def digits(cache: Path) -> Pack:
 
 
 class Squares:
-    """Pairs of bright squares and noisy ones on grids of their own; every seventh pair lacks the bright one."""
+    """Pairs of bright and noisy squares that are not co-registered; every seventh pair lacks the bright image."""
 
     def __len__(self) -> int:
         return 300
@@ -71,13 +71,13 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 @pytest.fixture
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let runs write no page: drawing takes more time than a short training."""
+    """Keep runs from writing a page, which takes longer than a short training."""
     monkeypatch.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
 
 
-@pytest.fixture(scope="module")  # playwright keeps an event loop running in the thread, so no other module may see it
+@pytest.fixture(scope="module")  # playwright keeps an event loop running, which other modules must not see
 def browser() -> Iterator[Browser]:
-    """Chromium; tests that need it are skipped where there is none, but never in CI."""
+    """Chromium; without it, tests that need it are skipped, except in CI, where they fail."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     try:
         from playwright.sync_api import sync_playwright

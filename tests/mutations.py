@@ -1,4 +1,4 @@
-"""Damaged copies of a JSON document and of bytes, for tests of what reads them; a module for tests, with no test."""
+"""Damaged copies of JSON documents and bytes, for tests of their readers; this module contains no tests."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ VALUES: tuple[Any, ...] = (
     "../../x",
     "é\n$",
 )
-"""What stands in for the value of a key, in turn."""
+"""Replacement values for each key, used one after another."""
 
 
 def documents(content: dict[str, Any], *, every: int = 1) -> Iterator[tuple[str, str]]:
-    """Yield damaged copies of a document as text, each after the name of what was done; every n-th of them.
+    """Yield the name of a change and the changed document as text, for every n-th change (`every`).
 
-    Each key, and the first entry of each list, is deleted, and replaced by each of `VALUES`.
+    Each key, and the first entry of each list, is once deleted and once replaced by each of `VALUES`.
     """
     places = list(_places(content, ()))
     changes = [(place, change) for place in places for change in range(len(VALUES) + 1)]
@@ -56,7 +56,7 @@ def documents(content: dict[str, Any], *, every: int = 1) -> Iterator[tuple[str,
 
 
 def flipped(content: bytes, count: int, *, seed: int = 0, most: int | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield copies of bytes, each with one bit flipped in the first `most` bytes, or cut there."""
+    """Yield the name of a change and the changed bytes: one bit flipped in the first `most` bytes, or cut there."""
     drawn = random.Random(seed)
     for number in range(count):
         place = drawn.randrange(min(len(content), most or len(content)))

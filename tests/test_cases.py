@@ -1,4 +1,4 @@
-"""Inputs that once went wrong, made by code and given to the command line: each is read right, or refused in a line."""
+"""Regression cases for the command line: inputs that once failed are read correctly or refused in one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Told = pytest.CaptureFixture[str]
 
 
 def pairs(home: Path, suffix: str, write: Callable[[Path, int], object], *, number: int = 12) -> Path:
-    """Write a folder of pairs: whatever `write` writes beside a normal array, of two classes by turns."""
+    """Write a folder of pairs of a file made by `write` and a normal array, with two alternating classes."""
     folder = home / "data"
     for name in ("o", "r"):
         (folder / name).mkdir(parents=True)
@@ -75,7 +75,7 @@ def picture(k: int, *shape: int) -> NDArray[np.uint8]:
 
 
 def test_nodata_float(tmp_path: Path, capsys: Told) -> None:
-    """A quarter of some images is nodata: no part of the statistics, the mean in the tensor, counted, never blended."""
+    """Nodata is left out of statistics, becomes the mean in tensors, is counted, and is never blended in resizing."""
 
     def write(path: Path, k: int) -> None:
         values = np.random.default_rng(k).normal(-12, 3, (2, 16, 16)).astype(np.float32)
@@ -88,7 +88,7 @@ def test_nodata_float(tmp_path: Path, capsys: Told) -> None:
         pack = build(folder, *words)
         sensor, values = pack.modality("optical"), pack.batch(np.arange(12)).inputs["optical"].numpy()
         assert sensor.mean == pytest.approx((-12, -12), abs=0.4)
-        assert sensor.std == pytest.approx((3, 3), abs=0.4 if not words else 1.6)  # averages of noise
+        assert sensor.std == pytest.approx((3, 3), abs=0.4 if not words else 1.6)  # resizing averages the noise
         assert np.abs(values[0][:, :5, :5] - np.reshape(sensor.mean, (2, 1, 1))).max() < 1e-3
         assert values.min() > -40
     capsys.readouterr()
@@ -115,7 +115,7 @@ def test_bilevel_is_one_in_all_formats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(11, 11, 144), (144, 11, 11)])
 def test_hyperspectral(tmp_path: Path, capsys: Told, shape: tuple[int, ...]) -> None:
-    """The order of the axes is read right, or asked for."""
+    """The order of the axes is found, or the error asks for it."""
     folder = pairs(tmp_path, ".npy", lambda path, k: np.save(path, np.zeros(shape, np.float32) + k))
     if main(["data", "build", str(folder), "--out", str(tmp_path / "pack")]) == 2:
         assert "--channels" in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_dates_alone_make_no_pairs(tmp_path: Path, capsys: Told, seconds: str) -
 
 
 def test_labels_na_and_backslashes(tmp_path: Path) -> None:
-    """``None``, ``NA`` and ``null`` are names, and 007 keeps its zeros; backslashes of Windows are slashes."""
+    """``None``, ``NA`` and ``null`` are names, 007 keeps its zeros, and Windows backslashes are read as slashes."""
     names = ["None", "NA", "null", "007"]
     cells = [[f"{what},{s}\\{k}.png,{60 * k},{what}" for k, what in enumerate(names)] for s in ("optical", "radar")]
     pair = lists(tmp_path, *cells, "id,path,time,label")
@@ -243,7 +243,7 @@ def test_tiff_without_the_data_of_its_shape(tmp_path: Path, capsys: Told) -> Non
 
 
 def png_of(side: int) -> bytes:
-    """Return a PNG of 16-bit colors whose header promises `side` squared pixels."""
+    """Return a 16-bit color PNG whose header states `side` x `side` pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -284,7 +284,7 @@ def test_postscript_called_png_starts_no_program(tmp_path: Path, capsys: Told, m
 
 
 class SmallTensors(TorchDispatchMode):
-    """Refuses tensors of more than 16 MB, as a network of the wrong size would make."""
+    """Mode that refuses tensors of more than 16 MB, such as those of a network of the wrong size."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         made = func(*args, **(kwargs or {}))
@@ -321,7 +321,7 @@ def prepare(source: Path, told: Told, says: str) -> None:
 
 
 def test_archive_with_a_giant_header(tmp_path: Path, capsys: Told) -> None:
-    """As many streams of zeros as the extended header of the first member promises: 1.2 GB."""
+    """The extended header of the first member states 1.2 GB, and the archive contains as many zeros."""
     head = bytearray(512)
     head[:1], head[100:108], head[124:136], head[156:157] = b"x", b"0000644\0", b"11300000000\0", b"x"
     head[257:265], head[148:156] = b"ustar\x0000", b" " * 8

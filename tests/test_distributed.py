@@ -1,4 +1,4 @@
-"""Two gloo processes against one."""
+"""Gathering and batch-norm on two gloo processes equal those of one process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cmkd.distributed import gather, synchronize_batch_norm
 
 
 def loss(x: torch.Tensor) -> torch.Tensor:
-    """A loss of the whole batch that does not split into samples."""
+    """Return a loss of the whole batch that is not a sum over samples."""
     return (x.T @ x / len(x)).square().sum() + x.mean(0).exp().sum()
 
 
 class Doubled(nn.BatchNorm2d):
-    """A batch-norm that does more, with a cumulative average, which torch computes outside of ``F.batch_norm``."""
+    """A batch-norm subclass that doubles its output, with a cumulative average, which ``F.batch_norm`` lacks."""
 
     def __init__(self, features: int) -> None:
         super().__init__(features, momentum=None)
@@ -73,7 +73,7 @@ def test_gather_and_batch_norm_equal_one_process(tmp_path: Path) -> None:
     expected = loss(whole)
     expected.backward()
     torch.testing.assert_close(first["loss"], expected.detach(), rtol=1e-12, atol=0)
-    # each process's loss is that of the whole batch, so the summed gradient is twice; DDP's average halves it
+    # each process computes the loss of the whole batch, so the gradient is doubled; DDP's average halves it again
     torch.testing.assert_close(torch.cat([first["grad"], second["grad"]]), 2 * whole.grad, rtol=1e-10, atol=1e-12)
     net = network()
     net(images).square().sum().backward()

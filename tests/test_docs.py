@@ -1,4 +1,4 @@
-"""The Python of README and docs runs as it is printed, and every command in them has the options that it is given."""
+"""Python code in README and docs runs as printed, and every command there has the options that it is given."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = ["--teacher.model", "thin_resnet(width=4)", "--student.model", "thin_resnet(width=4)"]
 NOTEBOOK_SECONDS = 120
-"""Longest processor time of a notebook."""
+"""Most CPU seconds that a notebook may take."""
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
 
 
 def blocks(page: str) -> list[str]:
-    """Pieces of Python on a page, as short trainings."""
+    """Return the Python blocks of a page, with trainings shortened."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
         code.replace("epochs=20", "epochs=1, seeds=1") for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -37,7 +37,7 @@ def blocks(page: str) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Words of the `cmkd` commands in the blocks of a page."""
+    """Return the words of each `cmkd` command in the code blocks of a page."""
     blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = (re.search(r"(?:^|[|;] *)cmkd (\w.*)", line.split("  #")[0]) for line in lines)
@@ -48,10 +48,10 @@ def commands(page: Path) -> list[list[str]]:
 def test_commands_have_their_options(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(page):
         command = words[:2] if words[0] == "data" else words[:1]
-        with contextlib.suppress(SystemExit):  # of argparse
+        with contextlib.suppress(SystemExit):  # raised by argparse
             main([*command, "--help"])
         told = re.findall(r"--[\w.]+", capsys.readouterr().out)
-        told += [flag.replace("--teacher.", "--student.") for flag in told]  # the help says what both have once
+        told += [flag.replace("--teacher.", "--student.") for flag in told]  # the help lists shared options once
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         assert set(flags) <= set(told), (words, sorted(set(flags) - set(told)))
 
@@ -62,7 +62,7 @@ def test_readme_is_short() -> None:
 
 
 def intervals(page: Path) -> set[frozenset[float]]:
-    """Differences and the ends of their intervals on a page, such as "3.8 points below `kd` (2.6 to 5.0)", unsigned."""
+    """Return differences with their intervals on a page, such as "3.8 points below `kd` (2.6 to 5.0)", unsigned."""
     text = " ".join(page.read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-").split()).replace("95 % CI ", "")
     found = re.findall(r"(\d+\.\d)\b[^()|\d]{0,40}\([-+]?(\d+\.\d) to [-+]?(\d+\.\d)\)", text)
     return {frozenset(map(float, numbers)) for numbers in found}

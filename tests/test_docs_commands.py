@@ -1,4 +1,4 @@
-"""Every command of the docs is run on small files, in the order of the pages, as short trainings."""
+"""Every command of the docs runs on small files, in the order of the pages, with short trainings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_pair(optical: Path, radar: Path, number: int) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a reader of the docs: what its commands name."""
+    """Write the files that the commands of the docs name into the current folder."""
     rasterio = pytest.importorskip("rasterio")
     monkeypatch.chdir(tmp_path)
     lists: dict[str, list[str]] = {"optical": [], "radar": []}
@@ -63,7 +63,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shortened(words: list[str], number: int) -> list[str]:
-    """Return a command with less to do; `...` is what the page said before."""
+    """Return a command with less work; `...` is replaced by the options that the page gave before."""
     words = [SHORT.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     if words[0] == "run":
         if "..." in words:

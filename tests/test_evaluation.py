@@ -1,4 +1,4 @@
-"""The statistics of an evaluation against sklearn, against counting by hand, and in simulations."""
+"""Statistics of an evaluation, compared with scikit-learn, with hand counts, and in simulations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOGITS = np.round(GENERATOR.normal(size=(80, 4)), 1) + 1.5 * np.eye(4)[TARGET]  
 PROBABILITIES = np.round(np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True), 2)  # rounded, so that some are equal
 TIMES = GENERATOR.integers(3, size=80)
 REPEATED = np.repeat(np.arange(80), TIMES)
-"""A resample, as weights and as rows."""
+"""Rows of a resample; `TIMES` has the same resample as weights."""
 
 
 def test_auroc_is_that_of_sklearn_with_equal_scores_and_an_absent_class() -> None:
@@ -167,7 +167,7 @@ def test_a_statistic_without_a_value_in_some_resamples_has_an_interval_of_the_ot
 def test_the_interval_of_a_gain_covers_test_pairs_on_which_all_seeds_differ_alike() -> None:
     generator, covers, alone = np.random.default_rng(0), [], []
     for _ in range(400):
-        # nine tenths of the pairs tell the same in each seed, so the spread over seeds says little; the truth is 0.1
+        # nine tenths of the pairs differ alike in each seed, so the spread over seeds says little; the true gain is 0.1
         drawn = generator.choice([-1, 0, 1], p=[0.05, 0.8, 0.15], size=(4, 120))
         differences = np.where(generator.random((3, 120)) < 0.1, drawn[:3], drawn[3])
         for found, ends in (
@@ -190,7 +190,7 @@ def test_a_gain_covers_test_pairs_where_the_answers_are_known() -> None:
     right = {("none", 0): [2, 0, 0], ("none", 1): [0, 1, 1], ("kd", 0): [2, 1, 0], ("kd", 1): [1, 1, 1]}
     answers = {student: (np.array(hits), sizes) for student, hits in right.items()}
     without, known = summarize(rows)[1], summarize(rows, answers=answers)[1]
-    assert (without["gain_interval"], without["gain_covers"]) == (None, ["seeds"])  # equal gains say nothing
+    assert (without["gain_interval"], without["gain_covers"]) == (None, ["seeds"])  # seeds with equal gains
     assert known["gain_covers"] == ["seeds", "test pairs"] and known["gain"] == 0.25
     assert known["gain_interval"][0] < 0.25 < known["gain_interval"][1]
     assert summarize(rows, answers={**answers, ("none", 2): answers["none", 0]})[1] == known

@@ -45,9 +45,9 @@ ARROWS = {
     ("inference", "models"),
     ("report", "analysis"),
 }
-"""Rooms of one floor that may import each other, in this direction; on floors 0 and 1 all may, without circles."""
+"""Allowed imports between rooms of one floor: (importer, imported). On floors 0 and 1, all may, without cycles."""
 LARGEST = 0.25
-"""The largest share of all lines that one room may hold."""
+"""Largest fraction of all lines that one room may hold."""
 
 
 def imported(path: Path) -> set[str]:
@@ -110,7 +110,7 @@ def test_no_method_or_data_set_is_named_above_floor_two() -> None:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                simulator = path.name == "simulate.py" and node.value == "marine"  # its command names it
+                simulator = path.name == "simulate.py" and node.value == "marine"  # the command names its simulator
                 assert simulator or node.value not in names, f"{path} names {node.value!r}"
 
 
@@ -146,7 +146,7 @@ def home(name: str, modules: dict[str, Path]) -> str | None:
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Return the modules that import each other, as sorted groups."""
+    """Return the sorted groups of modules that import each other in a cycle."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 

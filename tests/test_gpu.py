@@ -1,4 +1,4 @@
-"""On a CUDA device: every method gives what it gives on a CPU, and a run trains, caches and resumes."""
+"""Tests on a CUDA device: every method gives the same results as on a CPU, and a run trains, caches and resumes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ DEVICE = "cuda"
 
 @pytest.fixture(autouse=True)
 def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep float32 convolutions in float32, as products are, so that they can be compared with those of a CPU."""
+    """Turn off TF32 convolutions, so that results can be compared with those of a CPU."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def terms_and_gradients(row: Row, device: str, *, seed: int) -> list[Tensor]:
-    """Return a method's terms and the gradients of the student's output, on the CPU."""
+    """Compute a method's terms on a device; return them and the gradients of the student's output on the CPU."""
     student_spec = WIDE if row.same_width else NARROW
     method = built(row, student_spec, WIDE).to(device)
     student, teacher = (output(spec, 6, number) for spec, number in ((student_spec, 1), (WIDE, 2)))
@@ -74,7 +74,7 @@ def test_a_step_does_not_wait_for_the_device(row: Row) -> None:
         for number, each in enumerate((spec, WIDE))
     )
     theirs = theirs if method.trains_teacher else theirs.detach()
-    for mode in ("default", "error"):  # libraries may wait in a first step
+    for mode in ("default", "error"):  # in the first step, libraries may wait for the device
         torch.cuda.set_sync_debug_mode(mode)
         try:
             if terms := method(ours, theirs, batch):
@@ -83,7 +83,7 @@ def test_a_step_does_not_wait_for_the_device(row: Row) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("n", [300, 5000])  # within a block, and in several
+@pytest.mark.parametrize("n", [300, 5000])  # one block, and several
 def test_blockwise_uniformity_equals_the_matrix_of_distances(n: int) -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.nn.functional.normalize(torch.randn(n, 16, generator=generator, dtype=torch.float64))
@@ -99,7 +99,7 @@ def test_augmentation_is_that_of_a_cpu(digits: Pack) -> None:
     batch, strengths = digits.batch(np.arange(64)), AugmentationConfig(flip=True, shift=0.2, rotate=20.0)
     here = augment(batch, digits.modalities, strengths, seed=3)
     there = augment(batch.to(DEVICE), digits.modalities, strengths, seed=3)
-    for name, value in here.inputs.items():  # a pixel between two is rounded to one of them
+    for name, value in here.inputs.items():  # a position halfway between two pixels may be rounded to either
         assert float((value != there.inputs[name].cpu()).float().mean()) < 0.01
 
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what killed writers leave is swept."""
+"""Files are written completely or not at all, and leftovers of killed writers are removed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_json_never_holds_what_is_no_number(tmp_path: Path) -> None:
 
 
 def test_the_next_writer_of_a_name_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
-    path = tmp_path / "a[1]*.csv"  # no pattern of a shell
+    path = tmp_path / "a[1]*.csv"  # must not be read as a glob pattern
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
@@ -62,7 +62,7 @@ def test_the_next_writer_of_a_name_sweeps_what_a_killed_one_left(tmp_path: Path)
 def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with atomic(path) as temporary:
-        save_file({"a": torch.zeros(2)}, temporary)  # replaces the file that it is given
+        save_file({"a": torch.zeros(2)}, temporary)  # replaces the temporary file by a new one
         write_text(path, "another writer of the same name")
         remove_all_stale(tmp_path)
         assert temporary.exists()
@@ -77,7 +77,7 @@ def test_what_only_looks_temporary_stays(tmp_path: Path) -> None:
     )
     for name in (f".a.txt.{stale}.tmp", *others):
         (tmp_path / name).mkdir()
-    file = tmp_path / f".a.txt.{stale[::-1]}.tmp"  # writers make folders alone
+    file = tmp_path / f".a.txt.{stale[::-1]}.tmp"  # writers make only temporary folders
     file.write_text("a user's own")
     for sweep in (lambda: write_text(tmp_path / "a.txt", "whole"), lambda: remove_all_stale(tmp_path)):
         (tmp_path / f".a.txt.{stale}.tmp").mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def test_every_file_can_be_read_by_whom_the_folder_can(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
-    for hidden in (False, True):  # whether the system names the temporary file
+    for hidden in (False, True):  # whether the system's error names the temporary file
         with (
             pytest.raises(OSError, match=r"full: '[^']*[/\\]a\.txt'$") as failed,
             atomic(tmp_path / "a.txt") as temporary,

@@ -1,4 +1,4 @@
-"""Users' text in Markdown shows as it stands, by the reading of an independent parser."""
+"""Users' text in Markdown is shown literally, as an independent parser confirms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def inline(tokens: list[Token]) -> list[Token]:
 
 
 def content(token: Token) -> str:
-    """Return the text of a line that holds nothing but text."""
+    """Return the text of an inline token that contains only text."""
     children = token.children or []
     assert {child.type for child in children} <= {"text"}, token.content
     return "".join(child.content for child in children)

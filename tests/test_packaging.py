@@ -1,4 +1,4 @@
-"""What is installed: dependencies that match the imports, one version, and a wheel that works on its own."""
+"""The installed package: dependencies match the imports, there is one version, and the wheel works on its own."""
 
 from __future__ import annotations
 

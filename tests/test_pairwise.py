@@ -1,4 +1,4 @@
-"""The blockwise Gaussian potential against the form that holds every pair."""
+"""The blockwise Gaussian potential equals the form that holds every pair."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def all_pairs(x: Tensor, t: float) -> Tensor:
 
 
 class NoFloat64(TorchDispatchMode):
-    """Refuses what an Apple GPU does: any tensor of float64."""
+    """Mode that refuses float64 tensors, as Apple GPUs do."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = function(*args, **(kwargs or {}))
@@ -167,7 +167,7 @@ def test_identical_points_and_nan() -> None:
     far = 100.0 * random(600, 4).float()
     collapsed = gaussian_discrepancy(x, far)
     (gradient,) = torch.autograd.grad(collapsed, x)
-    assert collapsed.isfinite() and gradient.abs().max() < 1e-6  # a reference whose potentials underflow
+    assert collapsed.isfinite() and gradient.abs().max() < 1e-6  # the potentials of the reference underflow
 
 
 def test_bad_arguments() -> None:
@@ -209,4 +209,4 @@ def test_memory_is_that_of_the_points() -> None:
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=500, env=environment)
     grown = int(done.stdout) * 1024
-    assert 2**24 <= grown < 2**30  # at least the gradient's 16 MiB are seen, or nothing was measured
+    assert 2**24 <= grown < 2**30  # less than the 16 MiB of the gradient would mean that nothing was measured

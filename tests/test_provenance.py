@@ -1,4 +1,4 @@
-"""The commit that results name."""
+"""Tests of the commit that results name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the repository holds: no machine's paths, American names, folders that can be read, one training loop."""
+"""Rules for the repository: no local paths, American names, folders of readable size, one training loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 CROWDED = 25
-"""Largest number of files side by side; methods and data sets, one file each, may be more."""
+"""Most files in one folder, except for methods and data sets, which have one file each."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The speed benchmarks run, and compare what they say they compare."""
+"""The speed benchmarks run, and compare what they state."""
 
 from __future__ import annotations
 

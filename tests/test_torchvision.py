@@ -1,4 +1,4 @@
-"""torchvision beside a CPU build of torch, in fresh processes."""
+"""torchvision can be imported beside a CPU build of torch, in fresh processes."""
 
 from __future__ import annotations
 

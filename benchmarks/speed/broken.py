@@ -1,4 +1,4 @@
-"""Thirty-seven files that are no gray image of bytes, each for a reason of its own."""
+"""Thirty-seven files, each of which is not a valid 8-bit gray image for a different reason."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scipy.io import wavfile
 
 
 def write_broken(folder: Path, good: bytes, side: int) -> list[Path]:
-    """Write them.
+    """Write the 37 broken files and return their paths.
 
     Args:
-        folder: that exists.
-        good: a PNG that is whole.
-        side: pixels a side of what would be right.
+        folder: existing output folder.
+        good: content of a valid PNG file.
+        side: side of the expected images in pixels.
     """
     gray = np.full((side, side), 100, np.uint8)
     files = {**_damaged(good), **_arrays(folder, gray)}
@@ -91,6 +91,6 @@ def _no_files(folder: Path) -> None:
     os.mkfifo(folder / "broken_pipe.png")
     if os.geteuid():
         (folder / "broken_permission.png").touch(mode=0)
-    else:  # root may read everything
+    else:  # root can read every file
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(str(folder / "broken_socket.png"))

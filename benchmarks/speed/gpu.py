@@ -2,11 +2,12 @@
 
     make bench-gpu
 
-It needs nothing but the repository: all tensors are made here. In order: the tests marked ``gpu``; the step of every
-method against ``none``, in float32 and bfloat16, with and without the teacher's cached outputs; steps with compiled
-models; images/s of cmkd with and without the cache beside a textbook loop; what the trainer adds to a step; the
-blockwise uniformity against forms that hold all pairs. The result is written after each part, so an interrupted run
-keeps what it has. Without a GPU it ends with one line; ``--device cpu --quick`` tries every part on tiny sizes.
+It needs only the repository, because all data are random. Parts, in order: the tests marked ``gpu``; the training step
+of every method relative to ``none``, in float32 and bfloat16, with and without cached teacher outputs; steps with
+compiled models; images/s of cmkd, with and without the cache, and of a textbook loop; what the trainer adds to a step;
+the blockwise uniformity loss and forms that hold all pairs. The result is written after each part, so an interrupted
+run keeps the finished parts. Without a GPU it ends with one line; ``--device cpu --quick`` tries every part on tiny
+sizes.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def steps(quick: bool, device: str) -> list[Section]:
 
 
 def compiled(quick: bool, device: str) -> list[Section]:
-    """Measure steps with compiled models, in turns with the same steps without."""
+    """Measure steps with compiled models, alternating with the same steps of plain models."""
     size, side, rounds = (8, 16, 1) if quick else (128, 64, 21)
     batch, rows = step.random_batch(size, side, device), list[dict[str, Any]]()
     for name, precision in product(["none", "kd"], [torch.float32] if quick else [torch.float32, torch.bfloat16]):
@@ -88,7 +89,7 @@ def compiled(quick: bool, device: str) -> list[Section]:
 
 
 def loops(quick: bool, device: str) -> list[Section]:
-    """Compare the whole training with a textbook loop, with and without cached outputs."""
+    """Compare whole trainings by cmkd, with and without cached teacher outputs, with a textbook loop."""
     pairs, epochs, workers = (300, 2, 1) if quick else (25_600, 3, min(8, os.cpu_count() or 1))
     given = argparse.Namespace(
         rounds=1 if quick else 2, epochs=epochs, batch=64 if quick else 128, device=device, workers=workers
@@ -122,7 +123,7 @@ def trainer(quick: bool, device: str) -> list[Section]:
 
 
 def blockwise(quick: bool, device: str) -> list[Section]:
-    """Compare the forms of the uniformity loss."""
+    """Compare the implementations of the uniformity loss."""
     sizes = (64,) if quick else (1024, 4096, 8192)
     rows = [row for n in sizes for row in uniformity.compare(n, 3 if quick else 15, device)]
     text = f"## Blockwise uniformity\n\nForward and backward, {uniformity.DIM} dimensions, float32, in turns."
@@ -133,7 +134,7 @@ PARTS: Sequence[Callable[[bool, str], list[Section]]] = (tests, steps, compiled,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")

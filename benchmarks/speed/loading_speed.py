@@ -3,9 +3,10 @@
     python benchmarks/speed/loading_speed.py
 
 The script writes a pack of random pairs, reads it once so that it is in the page cache, and then reads it in batches in
-four ways that take turns: the training loader alone; the same without shuffling, as evaluation reads; with the float32
-standardization that is a model's first layer; and with the default augmentation before it. The loader reads ahead in a
-thread of its own, so with one thread for torch two cores are busy. The target is 20,000 pairs/s for the loader.
+four ways, in turn: the training loader alone; the loader without shuffling, as in evaluation; the loader and the
+float32 standardization, which is the first layer of a model; and the loader, the default augmentation and the
+standardization. The loader reads ahead in a separate thread, so two cores are busy if torch has one thread. The target
+is 20,000 pairs/s for the loader.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def epoch(pack: Pack, batch_size: int, use: Callable[[Batch], object], *, shuffl
 
 
 def measure(pack: Pack, batch_size: int, rounds: int) -> dict[str, list[float]]:
-    """Return the pairs/s of each way and round."""
+    """Return the pairs/s of each way of reading in each round."""
     layers = {name: Preprocess(modality) for name, modality in pack.modalities.items()}
     strengths, co_registered = AugmentationConfig().resolved(mirror=True, cropped=False), pack.card.co_registered
 
@@ -65,7 +66,7 @@ def measure(pack: Pack, batch_size: int, rounds: int) -> dict[str, list[float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=64)

@@ -2,8 +2,8 @@
 
     python benchmarks/speed/marine_speed.py --pairs 2000 --workers 1 2
 
-Writes ``benchmarks/results/marine_speed.md``. Wall time is valid on an otherwise idle machine; CPU time per pair
-(of parent and workers, including the start of the workers) hardly depends on other load.
+Writes ``benchmarks/results/marine_speed.md``. Wall time is valid only on an otherwise idle machine. CPU time per pair
+(parent and workers, including the start of the workers) hardly depends on other load.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ RESULT = Path(__file__).parents[1] / "results" / "marine_speed.md"
 
 
 def cpu_seconds() -> float:
-    """Return CPU time of this process and its finished children, s."""
+    """Return the CPU time of this process and its finished children in seconds."""
     spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(s.ru_utime + s.ru_stime for s in spent)
 
 
 def main() -> None:
-    """Run and write the table."""
+    """Run the measurements and write the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pairs", type=int, default=2000)
     options.add_argument("--seed", type=int, default=10)
@@ -49,7 +49,7 @@ def main() -> None:
             wall, cpu = time.perf_counter() - start, cpu_seconds() - spent
             digest = f"optical.bin {pack.card.sha256['optical.bin']}, radar.bin {pack.card.sha256['radar.bin']}"
         digests.add(digest)
-        # ru_maxrss is in KiB on Linux: the greatest of the finished workers so far, and of this process
+        # ru_maxrss is in KiB on Linux: the peak of the largest finished worker so far, and of this process
         memory = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         rows.append(
             f"| {workers} | {wall:.0f} | {given.pairs / wall:.1f} | {1000 * cpu / given.pairs:.1f} | "

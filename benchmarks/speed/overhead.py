@@ -3,10 +3,10 @@
     python benchmarks/speed/overhead.py
 
 The bare loop has the same loader, augmentation, objective, optimizer, schedule, gradient clipping and moving average,
-and no Lightning, logging, progress or files. Both take turns step by step: a callback of `fit` takes one step of the
-bare loop before each step of its own. Both end with the same weights, bit for bit, which is checked on a CPU. `fit` is
-measured without a log and with TensorBoard's; the progress bar, which a thread of its own draws, is measured by itself.
-Further rows say what each part of the recipe costs in the bare loop. The target is 3 % of a step.
+but no Lightning, logging, progress or files. The two alternate step by step: a callback of `fit` takes one step of the
+bare loop before each step of `fit`. Both end with the same weights, bit for bit, which is checked on a CPU. `fit` is
+measured without a logger and with TensorBoard. The progress bar is drawn by a separate thread and measured separately.
+Further rows show what each part of the recipe costs in the bare loop. The target is 3 % of a step.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from cmkd.training.fit import TrainingJob, fit
 from cmkd.training.module import DistillationModule
 from cmkd.training.reporting import SECONDS, Report
 
-SKIP = 5  # first steps, in which buffers are allocated
+SKIP = 5  # number of first steps that are not counted, because buffers are allocated in them
 PARTS = ("seed", "augmentation", "clipping", "average", "schedule")
 OFF = AugmentationConfig(flip=False, shift=0.0, scale=0.0)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One size of step."""
+    """Image size, batch size, method, number of steps and device of one comparison."""
 
     side: int
     batch: int
@@ -66,7 +66,7 @@ SETTINGS = (Setting(8, 32, "none", 400), Setting(32, 128, "none", 100), Setting(
 
 
 def job(setting: Setting, pack: Pack, folder: Path) -> TrainingJob:
-    """Return a training of one epoch, with the same models each time."""
+    """Return a training job of one epoch; each call makes equal models."""
     teacher, student = pair_of_models(setting.side)
     method = create(setting.method, student.spec, teacher.spec)
     method.setup(student, teacher)
@@ -74,7 +74,7 @@ def job(setting: Setting, pack: Pack, folder: Path) -> TrainingJob:
 
 
 def bare(setting: Setting, made: TrainingJob, parts: Sequence[str] = PARTS) -> Iterator[int]:
-    """Train by a bare loop with some parts of the recipe; yield before each step and after the last."""
+    """Train in a bare loop with the given parts of the recipe; yield before each step and after the last."""
     card, config, modalities = made.pack.card, OptimizerConfig(), made.pack.modalities
     strengths = AugmentationConfig() if "augmentation" in parts else OFF
     strengths = strengths.resolved(mirror=card.mirror, cropped=card.cropped)
@@ -113,12 +113,12 @@ class Turns(Callback):
         self.start = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start to time the first step of `fit`, whose batch is read next."""
+        """Start timing the first step of `fit`, which begins by reading its batch."""
         next(self.other)
         self.start = clock(self.device)
 
     def on_train_batch_start(self, *_: object) -> None:
-        """End a step of `fit` here, before its hooks, and take one of the other loop."""
+        """End the timing of a step of `fit` here, before its hooks, and take one step of the bare loop."""
         now = clock(self.device)
         self.ours.append(now - self.start)
         next(self.other)
@@ -127,7 +127,7 @@ class Turns(Callback):
 
 
 def compare(setting: Setting, pack: Pack, logger: Literal["none", "tensorboard"]) -> dict[str, Any]:
-    """Train by `fit` and by a bare loop in turns; return seconds of each step, and of all else that `fit` does."""
+    """Alternate `fit` and a bare loop; return the seconds of each step, and of everything else that `fit` does."""
     with tempfile.TemporaryDirectory() as folder:
         ours, others = job(setting, pack, Path(folder)), job(setting, pack, Path())
         turns = Turns(bare(setting, others), setting.device)
@@ -138,19 +138,19 @@ def compare(setting: Setting, pack: Pack, logger: Literal["none", "tensorboard"]
         everything = clock(setting.device) - begin
     if setting.device == "cpu" and not torch.equal(weights(ours), weights(others)):
         raise SystemExit(f"{setting}: `fit` and the bare loop end with different weights")
-    # what `ours` calls its first step ends before it: only the batch was read; so the two lists are shifted by one
+    # the first entry of `ours` only reads a batch and ends before the first step, so the two lists are shifted by one
     steps = np.array(turns.ours[1:])[SKIP:], np.array(turns.bare[:-1])[SKIP:]
     return {"fit": steps[0], "bare": steps[1], "rest": everything - sum(turns.ours) - sum(turns.bare)}
 
 
 def weights(made: TrainingJob) -> Tensor:
-    """Return all weights of the student."""
+    """Return all weights of the student as one vector."""
     return torch.cat([p.detach().flatten().cpu() for p in made.model.parameters()])
 
 
 @contextmanager
 def terminal() -> Iterator[None]:
-    """Make stdout and stderr a terminal that nobody looks at, so that progress bars are drawn."""
+    """Connect stdout and stderr to a pseudo-terminal whose output is discarded, so that progress bars are drawn."""
     ours, theirs = os.openpty()
     with subprocess.Popen(["cat"], stdin=ours, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
         kept = [os.dup(stream) for stream in (1, 2)]
@@ -170,7 +170,7 @@ def terminal() -> Iterator[None]:
 
 
 def drawing(duration: float) -> float:
-    """Return the CPU time that the progress bar takes, per second."""
+    """Return the CPU time that the progress bar takes per second of elapsed time."""
     with terminal(), screen() as on, TrainingDisplay(on, {"student": "student"}) as display:
         begin, used = time.perf_counter(), time.process_time()
         while (passed := time.perf_counter() - begin) < duration:
@@ -180,7 +180,7 @@ def drawing(duration: float) -> float:
 
 
 def leave_out(setting: Setting, pack: Pack) -> dict[str, np.ndarray]:
-    """Time bare loops in turns, step by step: one that is whole, and one without each part."""
+    """Time bare loops that alternate step by step: one with the whole recipe, and one without each part."""
     loops = {"": bare(setting, job(setting, pack, Path()))} | {
         part: bare(setting, job(setting, pack, Path()), [other for other in PARTS if other != part]) for part in PARTS
     }
@@ -214,7 +214,7 @@ def rows(settings: Sequence[Setting]) -> Iterator[dict[str, Any]]:
 
 
 def difference(ours: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """Return a step of each, and their difference: the median over steps, with quartiles."""
+    """Return the median step time of both sides, and the median of their difference with quartiles."""
     low, middle, high = np.percentile(ours - other, [25, 50, 75])
     base = float(np.median(other))
     return {
@@ -227,7 +227,7 @@ def difference(ours: np.ndarray, other: np.ndarray) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--quick", action="store_true", help="a few small steps, to try the script")

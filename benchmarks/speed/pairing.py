@@ -1,9 +1,9 @@
-"""Measure time, memory and wrong pairs of pairing 50,000 captures with 45,000, each case in a process of its own.
+"""Measure time, memory and wrong pairs when 50,000 captures are paired with 45,000, each case in its own process.
 
     python benchmarks/speed/pairing.py
 
-Instants follow each other at an interval; both sensors see them with a jitter of their clocks and miss some. Writes
-``results/pairing.md`` and ``pairing.json``.
+Instants follow each other at a fixed interval. Each sensor captures most of them, with the jitter of its clock, and
+misses the others. Writes ``results/pairing.md`` and ``pairing.json``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ CASES = {
     "every 0.5 s, 2,000 m, jitter 0.7 s, 5 s, 200 m": (0.5, 0.7, (1.0, 0.9), Gate(5, 200)),
     "the same, ships at 10 m/s": (0.5, 0.7, (1.0, 0.9), Gate(5, 200)),
 }
-"""Interval (s), jitter (s), shares that the sensors see, tolerances. Places are uniform in a square of 2,000 m."""
+"""Interval (s), jitter (s), fraction of the instants that each sensor captures, and tolerances of each case.
+
+Positions are uniform in a square of 2,000 m.
+"""
 
 
 def lists(name: str, count: int) -> tuple[Captures, Captures, list[NDArray[np.int64]]]:
-    """Return two lists of which the longer has `count` captures, and the instants they show."""
+    """Return two lists of captures, the longer one with `count`, and the instants that they show."""
     interval, jitter, shares, gate = CASES[name]
     generator = np.random.default_rng(0)
     instants = interval * np.arange(round(count / max(shares)))
@@ -56,7 +59,7 @@ def lists(name: str, count: int) -> tuple[Captures, Captures, list[NDArray[np.in
 
 
 def measure(name: str, count: int) -> dict[str, object]:
-    """Return the figures of a case."""
+    """Pair the captures of one case, and return its row of the table."""
     first, second, shown = lists(name, count)
     before, start = peak_memory(), clock()
     found = match(first, second, CASES[name][3])
@@ -74,7 +77,7 @@ def measure(name: str, count: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--captures", type=int, default=50_000)
     parser.add_argument("--case", help="measure one case in this process and print it")

@@ -1,4 +1,4 @@
-"""The loops that cmkd is compared with in ``peers.py``: a textbook loop, and torchdistill as in its own examples."""
+"""Training loops with which ``peers.py`` compares cmkd: a textbook loop, and torchdistill as in its own examples."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class Stopwatch:
         self._begun = self._started = self._now()
 
     def ready(self) -> None:
-        """Note that the first epoch starts."""
+        """Record the time before the first epoch, which starts now."""
         self.before = self._now()[0] - self._begun[0]
 
     def start(self) -> None:
-        """Start, at the second epoch."""
+        """Start the measurement, at the beginning of the second epoch."""
         self._started = self._now()
 
     def stop(self) -> None:
-        """Stop."""
+        """End the measurement."""
         now = self._now()
         self.elapsed, self.cpu = now[0] - self._started[0], now[1] - self._started[1]
         self.total = now[0] - self._begun[0]
@@ -72,7 +72,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What both loops train, and how."""
+    """Data, teacher and settings that are the same in both loops."""
 
     pack: Pack
     teacher: Path
@@ -84,7 +84,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """Number of steps of an epoch."""
+        """Number of steps in an epoch."""
         return len(self.pack.rows("train")) // self.batch
 
     def models(self) -> tuple[models.Model, models.Model]:
@@ -107,7 +107,7 @@ class Recipe:
         return PlateauSchedule(total, warmup, self.steps).factor
 
     def loader(self, split: str) -> Loader:
-        """Return a loader with transforms for ``train``."""
+        """Return the loader of a split; only ``train`` is shuffled and transformed."""
         return DataLoader(
             Pairs(self.pack, split), batch_size=self.batch if split == "train" else 512, shuffle=split == "train",
             drop_last=split == "train", **self.workers_of_loader,
@@ -124,7 +124,7 @@ class Recipe:
 
 
 class Pairs(Dataset[tuple[dict[str, Tensor], int]]):
-    """Pairs of a split, image by image; training images are transformed each by itself, 8-bit ones as PIL images."""
+    """Pairs of a split; each training image is transformed separately, 8-bit gray and RGB images as PIL images."""
 
     def __init__(self, pack: Pack, split: str) -> None:
         if pack.card.co_registered:
@@ -152,13 +152,13 @@ class Pairs(Dataset[tuple[dict[str, Tensor], int]]):
         if array.dtype == np.uint8 and array.shape[0] in (1, 3):
             image = Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0).copy())
             tensor = pil_to_tensor(self.transform(image))
-        else:  # Pillow holds no such images, so they are transformed as tensors
+        else:  # Pillow cannot hold such images, so they are transformed as tensors
             tensor = self.transform(torch.from_numpy(array.copy()))
         return tensor
 
 
 def textbook(recipe: Recipe, watch: Stopwatch) -> float:
-    """Train by a plain loop over a DataLoader; return the test accuracy of the best epoch."""
+    """Train in a plain loop over a DataLoader; return the test accuracy of the best epoch."""
     teacher, student = recipe.models()
     rich, poor, device = teacher.modality.name, student.modality.name, recipe.device
     optimizer = torch.optim.AdamW(student.parameters(), lr=recipe.rate, weight_decay=OptimizerConfig().weight_decay)
@@ -188,7 +188,7 @@ def textbook(recipe: Recipe, watch: Stopwatch) -> float:
 
 
 def torchdistill(recipe: Recipe, watch: Stopwatch) -> float:
-    """Train by torchdistill's box, as its example of image classification does; return the test accuracy."""
+    """Train with torchdistill's distillation box, as in its image classification example; return the test accuracy."""
     from torchdistill.core.distillation import get_distillation_box
     from torchdistill.core.interfaces.registry import register_forward_proc_func
     from torchdistill.misc.log import MetricLogger
@@ -219,13 +219,13 @@ def torchdistill(recipe: Recipe, watch: Stopwatch) -> float:
 
 
 def of_its_modality(model: models.Model, sample_batch: dict[str, Tensor], *_: object, **__: object) -> Tensor:
-    """Run a model on the modality it reads."""
+    """Run a model on its own modality, and return the logits."""
     output: Output = model(sample_batch[model.modality.name])
     return output.logits
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """Return what a configuration file of torchdistill says of the recipe."""
+    """Return the recipe as a torchdistill configuration."""
 
     def loader(split: str, sampler: type, **options: Any) -> dict[str, Any]:  # noqa: ANN401  # DataLoader's own
         options |= recipe.workers_of_loader
@@ -272,7 +272,7 @@ def best_of(recipe: Recipe, student: models.Model, validation: Loader) -> Iterat
 
 
 def accuracy(recipe: Recipe, student: models.Model) -> float:
-    """Return the test accuracy."""
+    """Return the test accuracy of the student."""
     rows = recipe.pack.rows("test")
     logits = predict(student, recipe.pack, rows, device=recipe.device)
     return float((logits.argmax(1) == recipe.pack.index["label"].to_numpy()[rows]).mean())

@@ -1,17 +1,17 @@
-"""Compare cmkd with torchdistill and with a textbook loop: images/s, CPU time an image, and accuracy.
+"""Compare cmkd with torchdistill and with a textbook loop: images/s, CPU time per image, and accuracy.
 
     pip install --no-deps --target FOLDER torchdistill==1.1.5
     PYTHONPATH=FOLDER python benchmarks/speed/peers.py
 
 All train the same student (thin ResNet) by `kd` from the same teacher (ResNet-18), on the same pairs, with the same
-batch, learning rate, schedule, clipping and random transforms. Each training runs in a process of its own and the sides
-take turns. Speed is that of all epochs but the first, with validation and checkpoints, as a user waits for them.
+batch size, learning rate, schedule, clipping and random transforms. Each training runs in its own process, and the
+sides take turns. Speed is measured over all epochs but the first, including validation and checkpoints.
 
-- ``cmkd``: `Experiment`, as ``cmkd run`` does; the teacher's outputs are computed before the first epoch, which later
-  students, seeds and runs need not do again, and read from disk.
-- ``cmkd, a whole run``: `none`, `kd` and `ds` with five seeds, one student after another; its speed is that of all
-  their images over the time of the run after the teacher's training, the teacher's outputs included.
-- ``cmkd, no cache``: as the first with ``--teacher.views 0``: the teacher runs in each step.
+- ``cmkd``: an `Experiment`, as in ``cmkd run``. The teacher's outputs are computed before the first epoch and then read
+  from disk, also by later students, seeds and runs.
+- ``cmkd, a whole run``: `none`, `kd` and `ds` with five seeds, one student after another. Its speed is the number of
+  all their images over the time of the run after the teacher's training, including the teacher's outputs.
+- ``cmkd, no cache``: like the first, with ``--teacher.views 0``: the teacher runs in each step.
 - ``textbook`` and ``torchdistill``: ``peer_loops.py``. Without torchdistill, its side is left out.
 """
 
@@ -49,20 +49,20 @@ INSTALL = "pip install --no-deps --target FOLDER torchdistill==1.1.5, then PYTHO
 
 
 class Epochs(Callback):
-    """Tell a stopwatch where the training, its second epoch and its end are."""
+    """Notify a stopwatch of the first epoch, the second epoch and the end of a training."""
 
     def __init__(self, watch: Stopwatch) -> None:
         self.watch = watch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the start of the first epoch, and start the stopwatch at the second."""
+        """Record the start of the first epoch; start the stopwatch at the second."""
         if trainer.current_epoch == 0:
             self.watch.ready()
         elif trainer.current_epoch == 1:
             self.watch.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop it."""
+        """Stop the stopwatch."""
         self.watch.stop()
 
 
@@ -95,7 +95,7 @@ def run(
 
 
 def measure_side(given: argparse.Namespace) -> dict[str, float]:
-    """Train on one side, in this process."""
+    """Train one side of the comparison in this process, and return its figures."""
     recipe = Recipe(
         Pack.open(given.pack), given.teacher, given.epochs, given.batch, given.seed, given.device, given.workers
     )
@@ -114,7 +114,7 @@ def measure_side(given: argparse.Namespace) -> dict[str, float]:
     else:
         views = 0 if given.side == "cmkd, no cache" else None
         with tempfile.TemporaryDirectory() as folder:
-            os.environ["CMKD_CACHE"] = folder  # an empty one, so that the outputs are computed here
+            os.environ["CMKD_CACHE"] = folder  # empty, so that the teacher's outputs are computed here
             accuracy = run(given, Path(folder) / "run", "kd", watch, checkpoint=given.teacher, views=views)
     return {
         "speed": images / watch.elapsed, "cpu": 1e3 * watch.cpu / images, "before": watch.before, "all": watch.total,
@@ -123,7 +123,7 @@ def measure_side(given: argparse.Namespace) -> dict[str, float]:
 
 
 def prepare(data: str, given: argparse.Namespace, folder: Path) -> dict[str, Path]:
-    """Open the data, by default simulating them, and train the teacher of all sides."""
+    """Open the data, which are simulated by default, and train the teacher that all sides share."""
     pack = open_data(data)
     taught = argparse.Namespace(**{**vars(given), "pack": pack.path, "epochs": given.teacher_epochs, "seed": 0})
     run(taught, folder / "teacher", "none", Stopwatch(given.device))
@@ -134,9 +134,9 @@ def compare(name: str, made: Mapping[str, Path], given: argparse.Namespace) -> l
     """Return a row for each side of one data set.
 
     Args:
-        name: of the data.
-        made: the pack and the teacher's checkpoint.
-        given: options of the command line.
+        name: name of the data set.
+        made: paths of the pack and of the teacher's checkpoint.
+        given: command-line options.
     """
     sides = [side for side in SIDES if side != "torchdistill" or importlib.util.find_spec("torchdistill")]
     options = dict(made) | {name: getattr(given, name) for name in ("epochs", "batch", "device", "workers")}
@@ -166,7 +166,7 @@ def compare(name: str, made: Mapping[str, Path], given: argparse.Namespace) -> l
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", nargs="+", default=DATA, help="data sets whose modalities are not co-registered")
     parser.add_argument("--rounds", type=int, default=3)

@@ -2,9 +2,10 @@
 
     python benchmarks/speed/predicting.py
 
-It runs the command in processes of its own, with a student of random weights. The tables show whether each of the 37
-broken files is named with a reason and each other file predicted, whether the peak memory grows with the number of
-files or with the rows of the scene, and whether the map lies where the scene does. Memory is ``VmHWM`` of the process.
+The command runs in separate processes, with a student that has random weights. The tables show whether each of the 37
+broken files is reported with a reason and each other file is predicted, whether the peak memory grows with the number
+of files or with the rows of the scene, and whether the map has the scene's georeference. Memory is ``VmHWM`` of the
+process.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def call(folder: Path, *words: object) -> tuple[dict[str, Any], str]:
 
 
 def files(folder: Path, count: int, workers: int) -> dict[str, Any]:
-    """Predict `count` files, of which 37 are broken."""
+    """Predict for `count` files, of which 37 are broken."""
     home = folder / f"{count} files"
     home.mkdir()
     generator, good = np.random.default_rng(0), b""
@@ -109,7 +110,7 @@ def scene(folder: Path, rows: int, columns: int, stride: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--side", type=int, default=10_000, help="of the scene, a multiple of 2500")

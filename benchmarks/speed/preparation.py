@@ -1,9 +1,9 @@
-"""Measure time and memory of the first preparation of data sets, each in its own process and with an empty cache.
+"""Measure time and memory of the first preparation of data sets, each in its own process with an empty cache.
 
     python benchmarks/speed/preparation.py digits mnist:DATA/mnist presto:DATA/presto
 
-Memory is the peak of the process minus that of one that imports the same modules and prepares nothing. It is read from
-Linux's ``VmHWM``, because ``getrusage`` of a new process starts at the size of its parent. Writes
+Memory is the peak of the process minus the peak of a process that imports the same modules and prepares nothing. It is
+read from Linux's ``VmHWM``, because ``getrusage`` of a new process starts at the size of its parent. Writes
 ``results/preparation.md``.
 """
 
@@ -37,7 +37,7 @@ print(json.dumps([pairs, seconds, peak]))
 
 
 def measure(reference: str) -> tuple[int, float, int]:
-    """Return pairs, seconds and peak bytes of a process that prepares `reference`; an empty one prepares nothing."""
+    """Return pairs, seconds and peak bytes of a process that prepares `reference`; an empty text prepares nothing."""
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
             [sys.executable, "-c", CHILD, reference],
@@ -51,7 +51,7 @@ def measure(reference: str) -> tuple[int, float, int]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", nargs="+", help="data sets, as in cmkd run --data")
     parser.add_argument("--out", type=Path, default=RESULTS / "preparation.md")

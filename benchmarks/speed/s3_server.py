@@ -1,7 +1,7 @@
-"""Serve S3 from memory with moto, for the benchmarks of streaming; started by `served` in a process of its own.
+"""Serve S3 from memory with moto, for the streaming benchmarks; `served` starts it in a separate process.
 
-moto copies the whole object for each range that is read of it, which costs more than everything that is measured. Here
-it keeps the bytes of each object as they are.
+For each range that is read, moto copies the whole object, which costs more than everything that is measured. Here, the
+content of each object is kept as one bytes object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BATCH = 128
 
 @contextmanager
 def served() -> Iterator[None]:
-    """Serve S3, and let this process and its children use it."""
+    """Start an S3 server, and point the AWS variables of this process and its children to it."""
     script = Path(__file__)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, str(script)], text=True, **pipes) as server:
@@ -41,7 +41,7 @@ def served() -> Iterator[None]:
 
 
 def upload(folder: Path, name: str) -> None:
-    """Upload a folder's files below a name."""
+    """Upload the files of a folder under the prefix `name`."""
     import boto3
 
     client = boto3.client("s3")

@@ -1,12 +1,12 @@
-"""Measure how a training scales: packs of 1,000 to 1,000,000 pairs, one and two processes, more data than memory.
+"""Measure how training scales: packs of 1,000 to 1,000,000 pairs, one and two processes, more data than memory.
 
     python benchmarks/speed/scaling.py
 
-Every training runs in a process of its own (two by torchrun), and all take turns. It opens the pack, reads all pairs
-once through the training's loader, and trains a small network for one epoch, which is at most 500 steps. In the last
-table the data segment of the process is limited (``RLIMIT_DATA``) to less than the pack above what its imports take,
-and the pack is dropped from the page cache first. As a control, the same process then tries to copy the pack into its
-memory, and fails.
+Every training runs in its own process (or in two, started by torchrun), and all trainings take turns. A process opens
+the pack, reads all pairs once through the training loader, and trains a small network for one epoch of at most 500
+steps. In the last section, the data segment of the process is limited (``RLIMIT_DATA``): beyond the imports, it may
+hold less than the pack. The pack is dropped from the page cache first. As a control, the same process then tries to
+copy the pack into memory, which fails.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ MIB = 2**20
 
 
 class Marks(Callback):
-    """The time of the first batch, and the pairs/s of the others."""
+    """Record the time at which each training batch starts."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def on_train_batch_start(self, *_: object) -> None:
-        """Read the clock."""
+        """Record the current time."""
         self.times.append(time.perf_counter())
 
     def speed(self, pairs: int) -> float:
@@ -82,7 +82,7 @@ def train(given: argparse.Namespace) -> dict[str, float] | None:
 
 
 def read_all(pack: Pack, opened: float) -> dict[str, float]:
-    """Return when the first batch is there, and how long all pairs take."""
+    """Return the seconds until the first batch is read, and from then on until all pairs are read."""
     loader = PairLoader(pack, pack.rows("train"), tuple(pack.modalities), batch_size=BATCH, shuffle=True)
     batches = iter(loader)
     next(batches)
@@ -110,7 +110,7 @@ def drop_from_cache(pack: Path) -> None:
 
 
 def run(pack: Path, student: str, processes: int, limit: int = 0) -> dict[str, Any]:
-    """Train in one process or in several."""
+    """Train in a new process, or in several, and return the figures."""
     launcher = (*TORCHRUN, str(processes)) if processes > 1 else ()
     options = ("--pack", pack, "--student", student, "--processes", processes, "--limit", limit)
     return child(__file__, *options, launcher=launcher)
@@ -147,12 +147,12 @@ def grow(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def each(results: Sequence[dict[str, Any]], name: str) -> list[float] | None:
-    """Return a figure of each round."""
+    """Return one figure for all rounds, or None if it was not measured."""
     return [result[name] for result in results] if name in results[0] else None
 
 
 def exceed(folder: Path, mebibytes: int, limit: int) -> str:
-    """Train on a pack that does not fit the limit; return the sentence about it."""
+    """Train on a pack that is larger than the memory limit; return a sentence with the figures."""
     side = USUAL[0]
     pack = random_pack(folder / "large", mebibytes * MIB // (4 * side**2), side, held_out=CLASSES)
     found = run(pack.path, SMALL[1], 1, limit)
@@ -167,7 +167,7 @@ def exceed(folder: Path, mebibytes: int, limit: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--usual", type=int, default=12_800, help="pairs of the usual images and student")

@@ -1,10 +1,11 @@
-"""Load `cmkd serve` on loopback: latency, throughput and memory over many requests, bad ones among them.
+"""Load `cmkd serve` on loopback: latency, throughput and memory over many requests, some of them bad.
 
     python benchmarks/speed/serving.py --requests 10000 --clients 8
 
-A server in a process of its own answers several clients, who each send the next request when the last one is answered.
-Nine of ten requests are good: PNG files, NPY arrays, and arrays of 16 samples. The others are bad in six ways, among
-them bodies above the limit, pickles and images of 10**10 pixels; every answer has to have the status that is expected.
+A server in a separate process answers several clients, each of which sends its next request when the last one is
+answered. Nine of ten requests are good: PNG files, NPY arrays, and arrays of 16 samples. The others are bad in six
+ways, for example bodies above the limit, pickles and images of 10**10 pixels. Every answer must have the expected
+status.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ WARM_UP = 200
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of request, and the status of its answer."""
+    """One kind of request, with the expected status of its answer."""
 
     name: str
     content_type: str
@@ -62,7 +63,7 @@ def npy(array: NDArray[Any]) -> bytes:
 
 
 def png(array: NDArray[Any], declared: tuple[int, int] | None = None) -> bytes:
-    """Return the bytes of a gray PNG whose header declares another size, if one is given."""
+    """Return the bytes of a gray PNG; its header states the size `declared`, if given."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     content = file.getvalue()
@@ -73,7 +74,7 @@ def png(array: NDArray[Any], declared: tuple[int, int] | None = None) -> bytes:
 
 
 def kinds() -> tuple[list[Kind], list[Kind]]:
-    """Return good and bad kinds of request, of random images."""
+    """Return the good and the bad kinds of request, with random images."""
     drawn = np.random.default_rng(0).integers(0, 256, (16, 1, SIDE, SIDE), dtype=np.uint8)
     array, image = "application/x-npy", "image/png"
     good = [
@@ -93,7 +94,7 @@ def kinds() -> tuple[list[Kind], list[Kind]]:
 
 
 def mixed(count: int) -> list[Kind]:
-    """Return requests in a random order that is the same each time, a tenth of them bad."""
+    """Return `count` requests, a tenth of them bad, in a random order with a fixed seed."""
     good, bad = kinds()
     chosen = list(itertools.islice(itertools.cycle(good), count - count // 10))
     chosen += itertools.islice(itertools.cycle(bad), count // 10)
@@ -102,7 +103,7 @@ def mixed(count: int) -> list[Kind]:
 
 @contextmanager
 def server(model: Path) -> Iterator[tuple[str, int]]:
-    """Run a server, and yield its address and process."""
+    """Run a server, and yield its address and process ID."""
     command = [sys.executable, "-m", "cmkd", "serve", str(model), "--port", "0", "--body_mb", str(BODY_MB)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -122,7 +123,7 @@ def resident(process: int) -> float:
 async def load(
     url: str, process: int, requests: Sequence[Kind], clients: int
 ) -> tuple[dict[str, list[float]], Counter[str], list[float]]:
-    """Send requests; return the seconds of each, by kind, unexpected answers, and the memory at every tenth."""
+    """Send requests; return seconds by kind, counts of unexpected answers, and the memory after every tenth of them."""
     waiting, times, wrong = iter(requests), dict[str, list[float]](), Counter[str]()
     memory, every, answered = [resident(process)], max(1, len(requests) // 10), itertools.count(1)
 
@@ -146,7 +147,7 @@ async def load(
 
 
 def measure(url: str, process: int, requests: Sequence[Kind], clients: int) -> Section:
-    """Load a server, and say what it did."""
+    """Load a server, and return the section with the figures."""
     start = time.perf_counter()
     times, wrong, memory = asyncio.run(load(url, process, requests, clients))
     took = time.perf_counter() - start
@@ -171,7 +172,7 @@ def measure(url: str, process: int, requests: Sequence[Kind], clients: int) -> S
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Load a server with one client and good requests, then with several and all kinds."""
+    """Load a server with one client and good requests, then with several clients and all kinds of request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=8)

@@ -1,12 +1,12 @@
-"""Measure time and memory of each method's training step, relative to the student alone, with and without the teacher.
+"""Measure time and memory of each method's training step relative to the student alone, with and without the cache.
 
     python benchmarks/speed/step.py
 
-All methods take turns in one process, on the same student, teacher and batch. A step is the objective's forward pass
-and the backward pass. Without the cache the teacher (ResNet-18) runs in every step; with it the batch brings the
-teacher's output. Memory is that of one step: on a CPU what autograd keeps for the
-backward pass (the bytes of saved tensors, each storage once, without parameters), which does not depend on the
-allocator; on a GPU the peak above what is allocated before. ``gpu.py`` measures the same on a GPU.
+All methods take turns in one process, with the same student, teacher and batch. A step is the objective's forward pass
+and the backward pass. Without the cache, the teacher (ResNet-18) runs in every step; with it, the batch contains the
+teacher's output. Memory is measured over one step. On a CPU, it is what autograd keeps for the backward pass (the bytes
+of saved tensors, each storage once, without parameters), which does not depend on the allocator. On a GPU, it is the
+peak above what was allocated before. ``gpu.py`` measures the same on a GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAIRS = 10_000
 
 
 def random_batch(size: int, side: int, device: str) -> Batch:
-    """Return a batch of random pairs, the same each time."""
+    """Return a batch of random pairs with a fixed seed."""
     draw = torch.Generator().manual_seed(0)
     inputs = {m.name: torch.randint(256, (size, *m.shape), dtype=torch.uint8, generator=draw) for m in sensors(side)}
     target, index = torch.randint(CLASSES, (size,), generator=draw), torch.randperm(PAIRS, generator=draw)[:size]
@@ -42,7 +42,7 @@ def random_batch(size: int, side: int, device: str) -> Batch:
 def make_step(
     name: str, batch: Batch, side: int, *, precision: torch.dtype, cached: bool, compiled: bool = False
 ) -> Callable[[], None] | None:
-    """Return a function that takes one step of a method; None for one that cannot use a cache."""
+    """Return a function that takes one step of a method, or None if the method cannot use the cache."""
     device = batch.target.device
     teacher, student = pair_of_models(side)
     method = create(name, student.spec, teacher.spec)
@@ -73,9 +73,9 @@ def make_step(
 
 
 def memory(step: Callable[[], None], device: str) -> float:
-    """Return the MiB of a step beyond parameters, batch and known outputs."""
+    """Return the MiB that a step needs beyond parameters, batch and cached teacher outputs."""
     if device != "cpu":
-        step()  # the gradients are there from now on
+        step()  # allocates the gradients
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
@@ -113,7 +113,7 @@ def measure(
             if (key := (name, cached)) in steps:
                 row[f"ms{words}"] = 1e3 * float(torch.tensor(took[key]).median())
                 row[f"time / none{words}"] = ratios(took[key], took[base])
-                if key in kept:  # what autograd keeps on a CPU is the same with a cache
+                if key in kept:  # on a CPU, autograd keeps the same tensors with and without the cache
                     row[f"MiB{words}"] = kept[key]
                     row[f"memory / none{words}"] = kept[key] / kept[base]
         rows.append(row)
@@ -121,12 +121,12 @@ def measure(
 
 
 def every_method() -> list[str]:
-    """Return all methods, ``none`` first, but ``teacher_init``: its student has the teacher's layers."""
+    """Return all methods, ``none`` first, without ``teacher_init``, whose student has the teacher's layers."""
     return ["none", *sorted(set(METHODS) - {"none", "teacher_init"})]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--methods", nargs="+", help="beside none; by default all")
     parser.add_argument("--rounds", type=int, default=9)

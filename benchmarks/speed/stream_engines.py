@@ -1,12 +1,12 @@
-"""Compare engines that stream samples from object storage, where the order is given and the disk is small.
+"""Compare engines that stream samples from object storage in a given order with a small disk cache.
 
     python benchmarks/speed/stream_engines.py
 
-Training's order is a random permutation of the whole pack (same seed, same batches), so an engine must read any sample
-at any time. A pack of random pairs is written in each engine's own format, uploaded to a local S3 server
-(`s3_server.py`), and the first samples of one permutation are read, each engine in a process of its own, one sample at
-a time in one thread as its ``dataset[i]`` does; cmkd also in batches, as its loader reads. An engine that is not
-installed is left out: they are not dependencies of cmkd, and some need other versions of its own.
+Training reads a random permutation of the whole pack (same seed, same batches), so an engine must be able to read any
+sample at any time. A pack of random pairs is written in each engine's own format and uploaded to a local S3 server
+(`s3_server.py`). Each engine, in its own process, then reads the first samples of one permutation, one sample at a time
+in one thread, as its ``dataset[i]`` does; cmkd is also measured in batches, as its loader reads. An engine that is not
+installed is left out: the engines are not dependencies of cmkd, and some need other versions of cmkd's dependencies.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from cmkd.data.pack.pack import Pack
 from cmkd.data.remote.push import push
 
 CHUNK = 2**20
-"""Bytes of a chunk of the other engines: the smaller, the less a random sample costs; their default is 64 MiB."""
+"""Chunk size of the other engines in bytes: smaller chunks make random samples cheaper; their default is 64 MiB."""
 Read = Callable[[NDArray[np.int64]], list[NDArray[Any]]]
 
 
 def litdata(pack: Pack, folder: Path, limit: int) -> Read:
-    """Return a reader of a litdata data set."""
+    """Return a function that reads samples of a litdata data set."""
     from litdata import StreamingDataset
     from litdata.streaming.writer import BinaryWriter
 
@@ -62,8 +62,8 @@ def litdata(pack: Pack, folder: Path, limit: int) -> Read:
 
 
 def mosaicml_streaming(pack: Pack, folder: Path, limit: int) -> Read:
-    """Return a reader of a mosaicml-streaming data set."""
-    register_missing_ops()  # it imports torchvision, whose compiled part may not fit torch
+    """Return a function that reads samples of a mosaicml-streaming data set."""
+    register_missing_ops()  # `streaming` imports torchvision, whose compiled part may not fit torch
     streaming: Any = importlib.import_module("streaming")
 
     columns = {name: f"ndarray:{m.dtype}:{','.join(map(str, m.shape))}" for name, m in pack.modalities.items()}
@@ -79,7 +79,7 @@ def mosaicml_streaming(pack: Pack, folder: Path, limit: int) -> Read:
 
 
 def webdataset(pack: Pack, folder: Path, limit: int) -> Read:
-    """Say that webdataset reads tar files from their start to their end."""
+    """Raise an error: webdataset reads tar files from start to end, without random access."""
     from webdataset import WebDataset
 
     assert issubclass(WebDataset, IterableDataset)
@@ -87,7 +87,7 @@ def webdataset(pack: Pack, folder: Path, limit: int) -> Read:
 
 
 def cmkd_rows(pack: Pack, folder: Path, limit: int) -> Read:
-    """Return a reader of a pushed pack, a row at a time."""
+    """Return a function that reads a pushed pack one row at a time."""
     os.environ |= {"CMKD_CACHE": str(folder / "cache"), "CMKD_STREAM_MIB": str(limit // 2**20)}
     push(pack.path, "s3://packs/cmkd")
     array = {name: Pack.open("s3://packs/cmkd").array(name) for name in pack.modalities}
@@ -101,7 +101,7 @@ def cmkd_rows(pack: Pack, folder: Path, limit: int) -> Read:
 
 
 def cmkd_batches(pack: Pack, folder: Path, limit: int) -> Read:
-    """Return a reader of a pushed pack, a batch at a time."""
+    """Return a function that reads a pushed pack one batch at a time."""
     os.environ |= {"CMKD_CACHE": str(folder / "cache"), "CMKD_STREAM_MIB": str(limit // 2**20)}
     push(pack.path, "s3://packs/cmkd")
     opened = Pack.open("s3://packs/cmkd")
@@ -112,7 +112,7 @@ ENGINES = {f.__name__.replace("_", " "): f for f in (litdata, mosaicml_streaming
 
 
 def one(name: str, place: Path, limit: int, samples: int) -> dict[str, Any]:
-    """Read in this process; an engine that cannot do it says why."""
+    """Measure one engine in this process, and return its figures, or the reason why it cannot read."""
     pack = Pack.open(place)
     order = np.random.default_rng(1).permutation(len(pack))[:samples]
     with tempfile.TemporaryDirectory() as made:
@@ -146,7 +146,7 @@ def one(name: str, place: Path, limit: int, samples: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--mib", type=int, default=256)
     parser.add_argument("--side", type=int, default=128)
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.one:
         result = one(given.one[0], Path(given.one[1]), given.cache_mib * 2**20, given.samples)
         print("\n" + json.dumps(result), flush=True)
-        os._exit(0)  # threads of an engine may go on
+        os._exit(0)  # threads of an engine may still be running
     with tempfile.TemporaryDirectory() as folder, served():
         pack = random_pack(Path(folder) / "pack", given.mib * 2**20 // (4 * given.side**2), given.side)
         rows = []

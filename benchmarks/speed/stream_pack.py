@@ -1,11 +1,11 @@
-"""Measure what streaming a pack from object storage costs against reading it from the local disk.
+"""Measure what streaming a pack from object storage costs compared with reading it from the local disk.
 
     python benchmarks/speed/stream_pack.py
 
 The script writes a pack of random pairs, pushes it to a local S3 server (`s3_server.py`; needs ``moto[server]``), and
-reads an epoch of it with the training's loader, each time in a process of its own: from the local disk, and streamed
-with a cache smaller than the pack, in random order, within windows, and in order. In the end a process is killed
-(SIGKILL) in mid-epoch and started again where its last batch was: all batches must be those of the local pack.
+reads an epoch of it with the training loader, each time in a new process: from the local disk, and streamed with a
+cache smaller than the pack, in random order, within windows, and in order. At the end, a process is killed (SIGKILL) in
+the middle of an epoch and resumed after its last batch: all batches must equal those of the local pack.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from cmkd.training.loader import PairLoader
 
 
 class Counted:
-    """Counts what `Store.ranges` reads, and the largest size of the cache."""
+    """Counter of the requests and bytes of `Store.ranges`, and of the largest size of the cache."""
 
     def __init__(self) -> None:
         self.requests, self.bytes, self.peak, self._ended = 0, 0, 0, threading.Event()
@@ -45,7 +45,7 @@ class Counted:
         def ranges(store: Store, wanted: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, list[bytes]]:
             for parts in wanted.values():
                 ends = {start + length for start, length in parts}
-                self.requests += sum(start not in ends for start, _ in parts)  # parts that touch are one request
+                self.requests += sum(start not in ends for start, _ in parts)  # adjacent parts are one request
                 self.bytes += sum(length for _, length in parts)
             return original(store, wanted)
 
@@ -58,7 +58,7 @@ class Counted:
             self.look()
 
     def look(self) -> None:
-        """Measure the cache."""
+        """Update the largest size of the cache."""
         used = 0
         for path in cache_folder().glob("blocks/*/*"):
             try:
@@ -68,14 +68,14 @@ class Counted:
         self.peak = max(self.peak, used)
 
     def end(self) -> None:
-        """Measure a last time."""
+        """Stop watching, and measure the cache a last time."""
         self._ended.set()
         self._thread.join()
         self.look()
 
 
 def epoch(place: str, order: str, window: int, log: Path, batches: int | None) -> dict[str, float]:
-    """Read an epoch, after the batches that are in the log; write there the CRC-32 of each batch."""
+    """Read an epoch, starting after the batches in the log, and append the CRC-32 values of each batch to the log."""
     counted, start = Counted(), time.perf_counter()
     pack = Pack.open(place)
     opened = time.perf_counter() - start
@@ -107,7 +107,7 @@ def epoch(place: str, order: str, window: int, log: Path, batches: int | None) -
 
 
 def killed(place: str, log: Path, batches: int, environment: Mapping[str, str]) -> int:
-    """Start an epoch, kill it after half of the batches, and return how many it had read."""
+    """Start an epoch, kill its process after half of the batches, and return how many batches it had read."""
     command = [sys.executable, __file__, "--one", place, "random", str(log)]
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as process:
         while len(log.read_text().splitlines() if log.exists() else ()) < batches // 2:
@@ -178,7 +178,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--gib", type=float, default=2.0)
     parser.add_argument("--side", type=int, default=256)

@@ -1,8 +1,8 @@
-"""What the speed benchmarks share: sides that take turns, child processes, random pairs, and a table with its JSON."""
+"""Shared code of the speed benchmarks: taking turns, clocks, child processes, random pairs, and tables with JSON."""
 
 from __future__ import annotations
 
-from cmkd import models  # before lightning, which cannot be imported without it beside a CPU build of torch
+from cmkd import models  # before lightning: some CPU builds of torch cannot import lightning without it
 
 # isort: split
 import json
@@ -28,7 +28,7 @@ from cmkd.io import write_json, write_text
 from cmkd.provenance import commit, hardware, versions
 from cmkd.types import Modality
 
-sys.path.append(str(Path(__file__).parents[1]))  # a script's own folder alone is on the path
+sys.path.append(str(Path(__file__).parents[1]))  # only the folder of the script itself is on the path
 from records import RESULTS as RESULTS
 from records import about, table
 
@@ -40,7 +40,7 @@ CLASSES = 10
 def in_turns(
     sides: Mapping[Key, Callable[[], Result]], rounds: int, *, warm_up: bool = True
 ) -> dict[Key, list[Result]]:
-    """Call the sides in turn, so that a slow moment affects all of them; a first round is a warm-up and discarded.
+    """Call the sides in turn, so that a slow moment affects all of them; discard a first warm-up round.
 
     Example:
         >>> calls = []
@@ -59,9 +59,9 @@ def in_turns(
 
 
 def clock(device: str = "cpu") -> float:
-    """Return the CPU time of this process on a CPU, and on a GPU the time at which its work is done; in seconds.
+    """Return the CPU time of this process in seconds, or for a GPU the wall-clock time after waiting for its work.
 
-    CPU time is steadier where other programs share the cores; with one thread it is what an idle machine takes.
+    CPU time is steadier if other programs share the cores. With one thread, it equals the time on an idle machine.
     """
     if device == "cpu":
         return time.process_time()
@@ -70,14 +70,14 @@ def clock(device: str = "cpu") -> float:
 
 
 def seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """Return the seconds of some work, by `clock`."""
+    """Return the seconds that a function takes, measured by `clock`."""
     start = clock(device)
     work()
     return clock(device) - start
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Return the quotient of each round, of two sides of one run.
+    """Return the ratio of two sides in each round.
 
     Example:
         >>> ratios([2.0, 6.0], [1.0, 2.0])
@@ -87,7 +87,7 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
 
 
 def cell(value: object) -> str:
-    """Return the text of a table's cell: three digits, and median with quartiles for a list of rounds.
+    """Return the text of a table cell: a number with three digits, or median and quartiles of a list of rounds.
 
     Example:
         >>> cell(1234.5), cell(0.01234), cell([1.0, 2.0, 3.0]), cell(None), cell("kd")
@@ -107,20 +107,20 @@ def cell(value: object) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a result: a text, and rows (column -> value, as `cell` shows it) as a table below it."""
+    """A section of a result: a text, and below it a table of rows (column -> value, formatted by `cell`)."""
 
     text: str
     rows: Sequence[Mapping[str, Any]] = ()
 
     def markdown(self) -> str:
-        """Return text and table."""
+        """Return the text and the table as Markdown."""
         header = list(dict.fromkeys(column for row in self.rows for column in row))
         lines = [[cell(row.get(column)) for column in header] for row in self.rows]
         return f"{self.text}\n\n{table(header, lines, left=1)}" if self.rows else self.text
 
 
 def write(out: Path, title: str, sections: Sequence[Section]) -> str:
-    """Write a Markdown file, and beside it a JSON of the same name with every round; return the Markdown."""
+    """Write a Markdown file, and a JSON file of the same name with the values of all rounds; return the Markdown."""
     command = f"python benchmarks/speed/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
     where = f"`{command}`, {about()}, {processor()}. Load average at the end: {os.getloadavg()[0]:.1f}."
     text = "\n\n".join([f"# {title}", where, *(section.markdown() for section in sections)])
@@ -142,7 +142,7 @@ def processor() -> str:
 
 
 def peak_memory() -> float:
-    """Return the peak resident memory of this process in MiB; getrusage would count its parent's too."""
+    """Return the peak resident memory of this process in MiB; getrusage would include the peak of its parent."""
     return status("VmHWM") / 1024
 
 
@@ -163,10 +163,10 @@ def cpu_seconds(workers: Iterable[int | None] = ()) -> float:
 
 
 def child(script: str, *arguments: object, launcher: Sequence[str] = (), **environment: str) -> dict[str, Any]:
-    """Run a script in a process of its own and return what it prints last, one JSON object.
+    """Run a script in a new process, and return the JSON object on the last line that it prints.
 
     Raises:
-        SystemExit: it failed; with its last line.
+        SystemExit: the script failed; with the end of what it wrote to stderr.
     """
     command = [sys.executable, *launcher, script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
@@ -177,7 +177,7 @@ def child(script: str, *arguments: object, launcher: Sequence[str] = (), **envir
 
 
 def sensors(side: int) -> tuple[Modality, Modality]:
-    """Return an optical and a radar modality of random bytes, `side` pixels a side."""
+    """Return an optical and a radar modality for random 8-bit images of `side` x `side` pixels."""
     mean, std = 127.5, 73.9
     return (
         Modality("optical", "image", (3, side, side), "uint8", (mean,) * 3, (std,) * 3),
@@ -186,7 +186,7 @@ def sensors(side: int) -> tuple[Modality, Modality]:
 
 
 def random_pack(folder: Path, pairs: int, side: int, *, held_out: int = 0, co_registered: bool = True) -> Pack:
-    """Write a pack of random train pairs in 10 classes, and of `held_out` validation and as many test pairs."""
+    """Write a pack of random pairs in 10 classes: `pairs` for training, `held_out` each for validation and test."""
     generator = np.random.default_rng(0)
     names = [f"class {number}" for number in range(CLASSES)]
     grids = [("optical", "radar")] if co_registered else []
@@ -201,7 +201,7 @@ def random_pack(folder: Path, pairs: int, side: int, *, held_out: int = 0, co_re
 
 
 def pair_of_models(side: int, *, teacher: str = "resnet18", student: str = "auto") -> tuple[models.Model, models.Model]:
-    """Return the teacher of optical and the student of radar images, with the same weights each time."""
+    """Return a teacher for optical and a student for radar images; their random weights have a fixed seed."""
     optical, radar = sensors(side)
     torch.manual_seed(0)
     return models.build(teacher, optical, classes=CLASSES), models.build(student, radar, classes=CLASSES)

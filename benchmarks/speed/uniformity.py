@@ -45,7 +45,7 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def points(n: int, device: str = "cpu") -> Tensor:
-    """Draw unit vectors."""
+    """Draw `n` random unit vectors."""
     drawn = torch.randn(n, DIM, generator=torch.Generator().manual_seed(0))
     return F.normalize(drawn).to(device).requires_grad_()
 
@@ -57,7 +57,7 @@ def forward_and_backward(form: Callable[[Tensor], Tensor], x: Tensor) -> None:
 
 
 def compare(n: int, repeats: int, device: str = "cpu") -> list[dict[str, Any]]:
-    """Time and measure each form; they take turns."""
+    """Measure time and memory of each form, in turn."""
     work = {name: partial(forward_and_backward, form, points(n, device)) for name, form in FORMS.items()}
     times = in_turns({name: partial(seconds, run, device) for name, run in work.items()}, repeats)
     return [
@@ -73,7 +73,7 @@ def compare(n: int, repeats: int, device: str = "cpu") -> list[dict[str, Any]]:
 
 
 def peak_on_gpu(work: Callable[[], object]) -> float:
-    """Return the MiB that some work needs beyond what is allocated before."""
+    """Return the MiB that a function needs beyond what was allocated before."""
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     work()
@@ -81,12 +81,12 @@ def peak_on_gpu(work: Callable[[], object]) -> float:
 
 
 def extra_memory(name: str, n: int) -> float:
-    """Measure a form's additional peak resident memory in MiB, in a process of its own."""
+    """Measure the additional peak resident memory of a form in MiB, in a separate process."""
     return float(child(__file__, "--memory", name, "--points", n)["MiB"])
 
 
 def report_memory(name: str, n: int) -> None:
-    """Print the growth of the peak over a small warm-up."""
+    """Print by how much the peak memory grows after a small warm-up."""
     forward_and_backward(FORMS[name], points(64))
     x = points(n)
     before = peak_memory()
@@ -95,7 +95,7 @@ def report_memory(name: str, n: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write the table."""
+    """Run the measurements and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--points", type=int, nargs="+", default=[512, 2048, 4096], help="for all three forms")
     parser.add_argument("--many", type=int, nargs="*", default=[16384, 65536], help="for the blockwise form alone")

@@ -1,4 +1,4 @@
-"""Suites at work, in real processes."""
+"""Suites run end to end in real processes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     assert main([*command, "--method", own]) == 3
     assert "digits, few, teacher 1: labels is 5, fewer than the 10 classes" in capsys.readouterr().err
     _, _, rows = read_suite(out / "few.json")
-    assert len(decoded(rows["right"].iloc[0])) == len(decoded(rows["groups"].iloc[0])) == 360  # no groups: pairs
+    assert len(decoded(rows["right"].iloc[0])) == len(decoded(rows["groups"].iloc[0])) == 360  # each pair is a group
     methods = ["none", "kd", own]
     assert list(zip(rows["setting"], rows["method"], strict=True)) == [("all", method) for method in methods]
     assert list(read_json(out / "few.json")["failures"]) == ["digits, few, teacher 1"]
@@ -104,7 +104,7 @@ def test_a_failed_run_is_told_and_the_others_are_kept_with_a_method_of_ones_own(
     assert main([*command, "--method", own, "--ray", "local"]) == 2
     assert "make it a plug-in" in capsys.readouterr().err
 
-    # its code changes: no student of the old one counts, in the folder of the run or from the file alone
+    # after its code changes, no student of the old code counts, neither from the run folder nor from the results file
     write_text(tmp_path / "mine_of_bench.py", METHOD.replace("twice", "three times"))
     assert main([*command, "--method", own]) == 3
     said = capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_tasks_of_srun_are_refused_and_a_worker_that_srun_started_trains_alone(
     few = suite(tmp_path)
     assert main(["bench", str(few), "--out", str(tmp_path / "out")]) == 2
     assert "start it once (srun --ntasks 1), or give --ray ADDRESS" in capsys.readouterr().err
-    # as a worker of Ray does; as the second of two tasks it would wait for the first
+    # a worker of Ray calls this directly; as the second of two tasks, it would wait for the first
     assert run(Suite.load(few).runs(tmp_path / "runs")[1], 1) == Ended()
     assert len(weights(tmp_path)) == 2
 
@@ -149,7 +149,7 @@ def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime < started for path in out.glob("runs/digits-all-*/students/**/best.safetensors"))
     assert read_json(out / "few.json")["failures"] == {}
 
-    # elsewhere, from the file alone: the setting that is another one now is trained, and the other's students stay
+    # elsewhere, with the results file alone: the changed setting is trained again, and students of the other are kept
     elsewhere, names = tmp_path / "elsewhere", ["setting", "method", "test", "right"]
     elsewhere.mkdir()
     (elsewhere / "few.json").write_bytes((out / "few.json").read_bytes())
@@ -160,7 +160,7 @@ def test_a_suite_that_changes_trains_only_what_is_new(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(first[names][:2], second[names][:2])
     assert list(second["setting"]) == ["all", "all", "few", "few"]
 
-    # and a method more, of which alone there are files: its students learn from an equal teacher
+    # an additional method: only its runs have files, and its students learn from an equal teacher
     given = ["bench", str(suite(tmp_path)), "--out", str(elsewhere), "--method", "self_training"]
     (elsewhere / "few.json").write_bytes((out / "few.json").read_bytes())
     assert main(given) == 0
@@ -232,7 +232,7 @@ def test_a_stopped_suite_leaves_no_process_and_continues_to_the_same_weights(tmp
     limit = time.time() + 20
     while time.time() < limit:
         try:
-            os.killpg(process.pid, 0)  # the group lives as long as a process does
+            os.killpg(process.pid, 0)  # the group exists as long as one of its processes does
         except ProcessLookupError:
             break
         time.sleep(0.1)
@@ -283,7 +283,7 @@ def test_a_cluster_whose_head_is_killed_and_started_again_continues_to_the_same_
         while not list(tmp_path.glob("away/runs/*/teacher/history.csv")) and time.time() < limit:
             time.sleep(0.05)
         subprocess.run(["pkill", "-KILL", "-f", "gcs_server.*6398"], check=True)
-        assert process.wait(300) != 0  # Ray ends a process that finds no head for a minute
+        assert process.wait(300) != 0  # Ray ends a process that cannot reach the head for a minute
         subprocess.run([*ray, "stop", "--force"], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(start, env=environment, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(away, env=environment, cwd=tmp_path, check=True)

@@ -1,4 +1,4 @@
-"""Figures of a suite are drawn from what it found."""
+"""Figures of a suite are drawn from its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def test_ranks_name_every_method_and_join_those_that_are_alike() -> None:
     figure = ranks_figure({"methods": methods, "critical_difference": 1.1})
     assert {text.get_text().strip().split(",")[0] for text in figure.axes[0].texts} >= {"ds", "kd", "none"}
     bars = [line for line in figure.axes[0].lines if line.get_linewidth() == 3]
-    assert len(bars) == 2  # ds with kd, kd with none
+    assert len(bars) == 2  # bars join ds with kd, and kd with none
     assert draw(figure, "svg") == draw(ranks_figure({"methods": methods, "critical_difference": 1.1}), "svg")
 
 

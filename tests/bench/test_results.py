@@ -1,4 +1,4 @@
-"""Results that are handed in: what counts, and what is refused."""
+"""Submitted results: which count, and which are refused."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def trained(planned: PlannedRun, *, same: bool = True, accuracy: float = 1.0) ->
 def test_a_run_that_was_started_with_other_settings_does_not_count(tmp_path: Path, changed: dict[str, Any]) -> None:
     planned = SUITE.runs(tmp_path)[0]
     trained(planned)
-    # what a run decides itself, and what older versions wrote, or did not know
+    # settings that a run chooses itself, and settings that older versions wrote or lacked
     settings = {"epochs": 9, "optimizer": {"ema": 0.99}, "teacher": {"views": 3, "modality": "b+a"}, "older": 1}
     write_json(planned.config.out / "settings.json", {"method_options": {}} | settings)
     assert len(collect([planned])) == 2
@@ -480,7 +480,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
             },
             **{"converged": teacher > 0, "sees_all_labels": False, "commit": COMMIT},
             **{"right": encoded(answers), "groups": encoded(np.ones(400, int))},
-            "uniformity": None if data == "b" else -float(answers.mean()),  # b is of an older version
+            "uniformity": None if data == "b" else -float(answers.mean()),  # results of b have an older version
         }
         for data in suite.data
         for setting in few
@@ -496,7 +496,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     forest = {"modality": "radar", "model": "random forest", "validation_accuracy": 0.9, "test_pairs": 100}
     poor = {"poor": forest | {"reference": "a", "role": "poor", "test_accuracy": 0.7}}
     write_json(tmp_path / "stored" / "simple_baselines.json", {"rows": poor})
-    # a suite that varies one thing has a table of its own, and no part in the claims
+    # a suite that varies one setting has its own table and does not count in the claims
     lacking = (students[["data", "setting", "teacher", "method"]] == ["a", "few", 3, "kd"]).all(axis=1)
     gap = stored(students[~lacking])
     write_json(tmp_path / "stored" / "gap.json", about | {"runs": {"complete": 15, "all": 16}} | gap)
@@ -507,7 +507,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
         "2 of 2",
         "2, 0 of 2",
         "holds on some data |",
-    ]  # two data sets have no interval
+    ]  # no interval over two data sets
     assert found["with all labels, a teacher helps"][4:] == ["0, 0 of 2", "not shown |"]
     assert found["structure adds to the teacher's logits"][4:] == ["2, 1 of 4", "depends on the data |"]
     assert found["`ds` gives more than the teacher's features"][-1] == "no results yet |"
@@ -520,7 +520,7 @@ def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     assert [line for line in lines if "random forest |" in line] == [
         "| a | radar | `none` | 4 | **50.6** | 70.0 (60.4 to 78.1) | random forest |"
     ]
-    assert found["100 %"][-1] == "`none` |"  # ds is better on test alone, which chooses nothing
+    assert found["100 %"][-1] == "`none` |"  # ds is better only on the test split, which chooses nothing
     assert {p.name for p in tmp_path.glob("images/*")} == {"results-gains.svg", "results-ranks.svg"}
     assert any(
         "12 students had not converged, or their teachers had not" in line and f"commit {COMMIT[:10]}" in line

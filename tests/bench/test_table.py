@@ -34,7 +34,7 @@ def test_methods_are_resampled_in_pairs() -> None:
     none = np.random.default_rng(0).integers(0, 10, 30)
     rows["right"] = rows["method"].map({"none": encoded(none), "kd": encoded(none + 1)})
     (row,) = compare(rows, ONE)
-    assert row["over_groups"]["interval"] == pytest.approx([0.1, 0.1])  # one more right in every group
+    assert row["over_groups"]["interval"] == pytest.approx([0.1, 0.1])  # one more correct answer in every group
     assert row["over_groups"]["p_value"] == pytest.approx(2 / 2001)
 
 
@@ -47,12 +47,12 @@ def test_few_groups_have_an_interval_that_knows_that_they_are_few() -> None:
     ]
     rows["test"] = [decoded(text).sum() / 80 for text in rows["right"]]
     (row,) = compare(rows, ONE)
-    by_teacher = np.array([right[1:3].mean(0), right[3:].mean(0)]) - 10  # two students of each
+    by_teacher = np.array([right[1:3].mean(0), right[3:].mean(0)]) - 10  # mean of two students per teacher
     sizes = np.full(4, 20)
     ends = paired_interval(by_teacher, sizes)
     assert ends is not None and row["over_groups"]["interval"] == pytest.approx(ends)
     assert row["over_groups"]["p_value"] == paired_p_value(by_teacher, sizes)
-    # half of the interval would be seen about half the time
+    # a difference of half the interval would be detected about half the time
     assert row["test"]["detectable"] > 1.2 * (ends[1] - ends[0]) / 2
 
 
@@ -99,7 +99,7 @@ def test_teachers_count_alike_in_every_interval_however_many_students_they_have(
 
 
 def students(gains: dict[str, float], *, sets: int = 1, settings: int = 1, noise: float = 0.0) -> pd.DataFrame:
-    """Return made-up students whose methods differ from `none` by what is given."""
+    """Return synthetic students; `gains` gives the difference of each method from `none`."""
     generator = np.random.default_rng(0)
     return pd.DataFrame(
         {
@@ -129,7 +129,7 @@ def test_differences_are_between_students_of_one_teacher_and_seed() -> None:
     rows = compare(students({"none": 0.0, "kd": 0.02, "ds": 0.05}, noise=1e-5), SUITE)
     found = {(row["method"], row["rival"]): row for row in rows}
     assert set(found) == {("kd", "none"), ("ds", "none"), ("ds", "kd")}
-    # the seeds differ by 10 points, the pairs by nothing
+    # seeds differ by 10 points, but the paired differences hardly vary
     assert found["ds", "none"]["test"]["interval"] == pytest.approx([0.05, 0.05], abs=1e-4)
     assert found["ds", "kd"]["test"]["mean"] == pytest.approx(0.03, abs=1e-4)
     assert found["ds", "kd"]["test"]["teachers"] == pytest.approx([0.03, 0.03], abs=1e-4)
@@ -164,13 +164,13 @@ def test_difference_that_would_be_seen_has_its_power() -> None:
 def test_students_of_one_teacher_count_as_one() -> None:
     rows = students({"none": 0.0, "kd": 0.02})
     kd = rows["method"] == "kd"
-    rows.loc[kd, "test"] += np.array([0.01, 0.03, 0.05, 0.07])  # two of each teacher
+    rows.loc[kd, "test"] += np.array([0.01, 0.03, 0.05, 0.07])  # two students per teacher
     [row] = compare(rows, SUITE)
     of_teachers = stats.ttest_1samp([0.04, 0.08], 0.0)
     assert row["test"]["teachers"] == pytest.approx([0.04, 0.08])
     assert row["test"]["interval"] == pytest.approx(of_teachers.confidence_interval())
     assert row["test"]["p_value"] == pytest.approx(of_teachers.pvalue)
-    [alone] = compare(rows[rows["teacher"] == 0], SUITE)  # nothing else is known of its spread
+    [alone] = compare(rows[rows["teacher"] == 0], SUITE)  # with one teacher, only the spread of its students is known
     assert alone["test"]["interval"] == pytest.approx(stats.ttest_1samp([0.03, 0.05], 0.0).confidence_interval())
 
 
@@ -192,7 +192,7 @@ def test_methods_are_ranked_over_data_sets_and_tested_against_rivals() -> None:
     assert found["critical_difference"] == pytest.approx(2.343 * (3 * 4 / (6 * 8)) ** 0.5, abs=1e-3)  # Demsar, table 5
     against = found["methods"][0]["against"]
     assert against["kd"]["difference"] == pytest.approx(0.2, abs=0.02)
-    assert against["none"]["p_value"] == pytest.approx(2 * 2 / 2**8)  # the least of eight, times two methods
+    assert against["none"]["p_value"] == pytest.approx(2 * 2 / 2**8)  # smallest p of eight data sets, times two methods
 
 
 def test_methods_with_as_many_right_answers_tie() -> None:
@@ -200,7 +200,7 @@ def test_methods_with_as_many_right_answers_tie() -> None:
     right = {"none": [100, 100, 100, 100], "kd": [238, 237, 238, 237], "ds": [239, 236, 237, 238]}  # kd and ds: 950
     for method, hits in right.items():
         rows.loc[rows["method"] == method, "test"] = [round(k / 901, 7) for k in hits] * 8
-    rows.loc[rows["data"] != "a", "test"] += 0.1  # differences tie too, although their floats do not
+    rows.loc[rows["data"] != "a", "test"] += 0.1  # differences tie, although their floating-point values do not
     found = overall(rows, SUITE)
     assert found is not None
     assert {row["method"]: row["rank"] for row in found["methods"]} == {"kd": 1.5, "ds": 1.5, "none": 3.0}
@@ -229,7 +229,7 @@ def test_no_p_value_is_given_that_could_not_reach_five_percent_after_correction(
     rows = students({"none": 0.0} | dict.fromkeys(suite.methods.split(","), 0.1), sets=7)
     found = overall(rows, suite)
     assert found is not None and found["lacking"] == []
-    assert found["methods"][0]["against"]["none"]["p_value"] is None  # six methods: 6 / 2^6 at the least
+    assert found["methods"][0]["against"]["none"]["p_value"] is None  # with six methods, p is at least 6 / 2^6
     found = overall(rows[rows["method"].isin(["none", "kd", "ds", "dist"])], suite)
     assert found is not None
     assert found["methods"][0]["against"]["none"]["p_value"] == pytest.approx(3 / 2**6)
@@ -239,7 +239,7 @@ def test_methods_are_ranked_by_students_of_the_same_teachers() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.3}, sets=4, noise=0.01)
     better = (rows["data"] == "b") & (rows["teacher"] == 1)
     rows.loc[better, "test"] += 0.5
-    rows = rows[~(better & (rows["method"] == "ds"))]  # by all students, kd would be ahead of ds on b
+    rows = rows[~(better & (rows["method"] == "ds"))]  # over all students, kd would be ahead of ds on b
     found = overall(rows, SUITE)
     assert found is not None and found["lacking"] == [] and found["fewer"] == [["b", "s0"]]
     assert {row["method"]: row["rank"] for row in found["methods"]} == {"ds": 1.0, "kd": 2.0, "none": 3.0}
@@ -281,7 +281,7 @@ def test_page_of_ranks_names_what_lacks_a_method() -> None:
 def test_a_difference_that_would_be_seen_needs_test_groups_too() -> None:
     generator = np.random.default_rng(0)
     rows = students({"none": 0.0, "kd": 0.1}, noise=1e-3)
-    rows["groups"] = encoded(np.full(30, 10))  # teachers agree, people do not
+    rows["groups"] = encoded(np.full(30, 10))  # teachers agree, but test groups differ
     right = {"none": np.full(30, 5), "kd": np.clip(generator.integers(2, 11, 30), 0, 10)}
     rows["right"] = [encoded(right[method]) for method in rows["method"]]
     (row,) = compare(rows, ONE)
@@ -299,7 +299,7 @@ def test_what_is_detectable_follows_from_the_spread_between_teachers() -> None:
 
 def test_closed_gap_is_a_fraction_of_what_the_teacher_is_ahead() -> None:
     found = {(r["method"], r["rival"]): r for r in compare(students({"none": 0.0, "kd": 0.05}), SUITE)}
-    # none has 0.65 on average, the teacher 0.9
+    # mean accuracies: `none` 0.65, the teacher 0.9
     assert found["kd", "none"]["closed"]["mean"] == pytest.approx(0.05 / 0.25)
     rows = students({"none": 0.0, "kd": 0.05}).assign(teacher_test=0.6)
     assert compare(rows, SUITE)[0]["closed"] is None
@@ -323,7 +323,7 @@ def test_nothing_is_closed_of_a_gap_that_may_be_none() -> None:
 
 def test_statistics_are_finite_where_a_resample_has_no_gap_and_where_all_methods_tie() -> None:
     rows = students({"none": 0.0, "kd": 0.1, "ds": 0.1})
-    # in a few resamples, all answers are right, as the teacher's are
+    # in a few resamples, all answers are correct, and so are the teacher's
     few = {name: encoded(np.array(counts)) for name, counts in (("right", [1] * 8 + [0] * 4), ("groups", [1] * 12))}
     ties = rows.assign(validation=0.7, test=8 / 12, **few)
     found = {share: statistics(ties.assign(teacher_test=share), SUITE) for share in (0.7, 0.8, 0.9, 1.0)}
@@ -348,7 +348,7 @@ def test_interval_over_groups_covers_the_mean_of_new_people_and_new_students() -
 
 def test_of_many_groups_blocks_are_drawn_that_spread_as_they_do() -> None:
     right = np.zeros((1, 50_000), dtype=np.int64)
-    right[:, :25_000] = 1  # as where pairs are in the order of their classes
+    right[:, :25_000] = 1  # like pairs sorted by class
     drawn = Resamples.draw(np.array([0]), right.shape[1], resamples=500)
     assert drawn.groups.nbytes < 20e6
     found = drawn.accuracy(right, np.ones(right.shape[1], dtype=np.int64))
@@ -414,7 +414,7 @@ def test_page_names_what_was_not_converged_what_failed_and_what_is_missing() -> 
     assert r"| a, s0, teacher 1 | no \<disk\> |" in text
     assert "Not finished: 1 of 2 runs" in text
     rows["teacher_converged"] = [None if row > 0 else False for row in rows["teacher"]]
-    assert rising(rows) == 6  # all students of the first teacher, one of whose seeds had not converged itself
+    assert rising(rows) == 6  # all students of the first teacher, including one that had not converged itself
     made = html("few labels", results)
     assert "<b>+30.0 (+30.0 to +30.0)</b>" in made and "no &lt;disk&gt;" in made and "Not finished: 1 of 2 runs" in made
 
@@ -426,7 +426,7 @@ def test_a_row_of_the_page_is_what_was_compared() -> None:
     rows["right"] = [encoded(right[method]) for method in rows["method"]]
     rows["test"] -= 0.06 * (rows["method"] == "kd")
     (row,) = compare(rows, ONE)
-    assert row["test"]["interval"][0] > 0 >= row["over_groups"]["interval"][0]  # not a difference over groups too
+    assert row["test"]["interval"][0] > 0 >= row["over_groups"]["interval"][0]  # not significant over groups
     about: dict[str, Any] = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     text = markdown("a", about | statistics(rows, ONE) | {"runs": {"complete": 2, "all": 2}})
     line = next(line for line in text.splitlines() if line.startswith("| a | s0 | kd |"))

@@ -63,7 +63,7 @@ def test_figures_are_drawn_at_every_stage(run: Path, tmp_path: Path) -> None:
     for kind in ("correlation", "spectrum", "sphere", "t-sne"):
         for stage in ("map-1", "embedding", "logits"):
             with Image.open(tmp_path / "figures" / f"{stage}-{kind}.png") as image:
-                assert min(image.size) > 300 and np.asarray(image.convert("L")).std() > 5  # something is drawn
+                assert min(image.size) > 300 and np.asarray(image.convert("L")).std() > 5  # the figure is not blank
             assert (tmp_path / "figures" / f"{stage}-{kind}.svg").read_text().startswith("<?xml")
     page = (tmp_path / "analysis.html").read_text()
     assert page.count("data:image/") >= 9 and 'src="figures' not in page and "http" not in page
@@ -94,7 +94,7 @@ def test_a_metric_is_that_of_the_library(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_label_for_each_group_is_no_skill(tmp_path: Path) -> None:
-    """Frames of one group are alike, so folds and intervals go by groups."""
+    """Frames of one group are similar, so folds and intervals are by group."""
     generator, group = np.random.default_rng(0), np.repeat(np.arange(30), 6)
     frames = generator.normal(size=(30, 8))[group] + 0.05 * generator.normal(size=(180, 8))
     sensor = Modality("radar", "vector", (8,), "float32")

@@ -1,4 +1,4 @@
-"""``cmkd run --jobs 2`` in processes of its own: stopped, robbed of a process, resumed, begun by a bare script."""
+"""``cmkd run --jobs 2`` in separate processes: stopped, with a killed process, resumed, started from a plain script."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def start(out: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for the end of a run that succeeds, and return what it said."""
+    """Wait for the end of a run that must succeed, and return its stderr."""
     said = process.communicate(timeout=600)[1]
     assert process.returncode == 0, said
     return said
 
 
 def lines_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> None:
-    """Read what the run says until students of both processes have begun."""
+    """Read the run's stderr until a line is the `wanted` one."""
     assert process.stderr is not None
     for line in process.stderr:
         if wanted(line):
@@ -123,7 +123,7 @@ def test_a_process_that_is_killed_costs_one_student_until_the_next_call(
     assert len(list((tmp_path / "out" / "students").rglob("result.json"))) == 3
     assert len(list((tmp_path / "out" / "students").rglob("last.safetensors"))) == 4
     assert (tmp_path / "out" / "report.html").exists() and none_left(process.pid)
-    finish(start(tmp_path / "out"))  # one student is left: no further process
+    finish(start(tmp_path / "out"))  # one student is left, so no further process starts
     assert files(tmp_path / "out") == whole
 
 

@@ -1,4 +1,4 @@
-"""A run that is interrupted, or lists its methods in another order, ends with the same files."""
+"""A run that is interrupted, or has its methods in another order, ends with the same files."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def start(out: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.usefixtures("without_page")
 def test_students_do_not_depend_on_their_order_nor_on_a_resume(tmp_path: Path, cache: Path) -> None:
-    """One of the two methods trains its teacher."""
+    """One of the two methods (`c2kd`) trains its teacher."""
 
     def run(folder: str, methods: str) -> dict[str, bytes]:
-        torch.rand(7)  # the next process would be in another state
+        torch.rand(7)  # another process would have another random state
         options = ["--seeds", "1", "--epochs", "1", "--trainer.progress", "none", "--trainer.logger", "none"]
         small = [o for side in ("teacher", "student") for o in (f"--{side}.model", "thin_resnet(width=4,stages=2)")]
         out = tmp_path / folder
@@ -41,7 +41,7 @@ def test_students_do_not_depend_on_their_order_nor_on_a_resume(tmp_path: Path, c
 
     whole = run("whole", "c2kd,kd")
     assert len(whole) == 3 and run("swapped", "kd,c2kd") == whole
-    run("resumed", "c2kd")  # ends where a run of both would be stopped after its first student
+    run("resumed", "c2kd")  # ends like a run of both methods that is stopped after its first student
     assert run("resumed", "c2kd,kd") == whole
 
 
@@ -55,7 +55,7 @@ def test_killed_runs_end_like_whole_ones(tmp_path: Path) -> None:
     for _ in range(30):
         process = start(killed)
         try:
-            # the first seconds go into imports; what follows is the run
+            # imports take the first seconds, and the run follows
             assert process.wait(moment.uniform(4.0, 9.0)) == 0
             break
         except subprocess.TimeoutExpired:

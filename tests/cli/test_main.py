@@ -1,4 +1,4 @@
-"""The dispatcher: exit codes, and what happens to a bug."""
+"""The dispatcher of the command line: exit codes and the handling of bugs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_misspelt_command_is_refused_with_the_nearest(capsys: pytest.CaptureFi
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main([command, "--help"])
-    except SystemExit as exit:  # argparse's way out after it has printed the help
+    except SystemExit as exit:  # raised by argparse after it has printed the help
         code = exit.code or 0
     assert code == 0
     text = capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_a_bug_keeps_its_traceback(
 ) -> None:
     import cmkd.cli.run
 
-    # the last frame is cmkd's, which tells it from an error in a module of the user's
+    # the last frame is in cmkd, which distinguishes a bug from an error in a user's module
     monkeypatch.setattr(cmkd.cli.run, "main", lambda _: one_line(1))  # type: ignore[arg-type]
     assert main(["run", *form.format(tmp_path).split(" ")]) == 1
     assert "in one_line" in (tmp_path / "error.log").read_text()
@@ -70,7 +70,7 @@ def test_a_bug_of_a_run_whose_folder_is_in_its_file_keeps_its_traceback(
     assert main(["run", "--config", str(tmp_path / "config.yaml")]) == 1
     assert "in one_line" in (tmp_path / "run" / "error.log").read_text()
     (tmp_path / "run" / "error.log").unlink()
-    (tmp_path / "run" / "error.log").mkdir()  # nothing can be kept there
+    (tmp_path / "run" / "error.log").mkdir()  # so that the log cannot be written
     assert main(["run", "--config", str(tmp_path / "config.yaml")]) == 1
     assert "please report it with the lines above" in capsys.readouterr().err
 
@@ -90,7 +90,7 @@ def test_an_error_in_the_users_own_module_is_not_a_bug(
 def test_an_error_in_compiled_code_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cmkd.cli.run
 
-    def fails(_: object) -> None:  # its frames are those of a test's file, which is not installed, and of Cython
+    def fails(_: object) -> None:  # its last frame is in Cython code
         exec(compile("raise KeyError('x')", "numpy/random/mtrand.pyx", "exec"))
 
     fails.__code__ = fails.__code__.replace(co_filename=str(Path(cmkd.cli.run.__file__)))
@@ -169,7 +169,7 @@ def test_a_file_that_reads_as_an_option_is_named(
 def test_a_full_disk_is_one_line_whichever_library_met_it(
     said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The messages are those of safetensors 0.8 and of pyarrow."""
+    """Error messages are those of safetensors 0.8 and of pyarrow."""
     import cmkd.cli.report
 
     def fail(_: object) -> None:

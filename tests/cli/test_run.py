@@ -55,7 +55,7 @@ def test_results_say_what_the_contract_says(finished: Path) -> None:
 
 
 class Partly:
-    """Pairs of which every third has no label, and in validation and test every second no radar."""
+    """Pairs of which every third lacks its label, and half of those for validation and test lack radar."""
 
     def __len__(self) -> int:
         return 240
@@ -107,7 +107,7 @@ def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
 def test_the_configuration_can_be_read_back(finished: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert config["epochs"] == 1 and config["student"]["modality"] == "degraded"
-    # what was left open is written as it was chosen: few pairs, cropped images of digits
+    # options that were not given are written with the values chosen for few pairs and cropped digits
     assert config["trainer"]["batch_size"] == 32 and config["augmentation"]["shift"] == 0.05
     assert config["augmentation"]["flip"] is False
     assert main(["run", "--config", str(finished / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
@@ -147,7 +147,7 @@ def test_a_removed_checkpoint_that_is_needed_again_is_named(
     out = tmp_path / "again"
     shutil.copytree(finished, out)
     for path in out.glob("students/*"):
-        if path.name != "none":  # so that one of its students is recommended, and the other method is trained
+        if path.name != "none":  # so that a student of `none` is recommended, and the other method is trained again
             shutil.rmtree(path)
     for path in out.glob(f"{removed}/best.safetensors"):
         path.unlink()
@@ -280,7 +280,7 @@ def test_logs_and_what_a_run_makes_before_its_settings_are_no_other_things(tmp_p
     for name in (".lock", ".cache/a.bin", "run.log", "slurm-1.out", "my.yaml", "data/card.json", "data/radar.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    (tmp_path / "teacher").mkdir()  # by another process of the run
+    (tmp_path / "teacher").mkdir()  # as another process of the run makes it
     with RunFolder(tmp_path).held(leader=True):
         pass
     (tmp_path / "settings.json").write_text("{}")
@@ -298,7 +298,7 @@ def test_a_folder_that_is_no_run_is_not_swept(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A user's folder: 120 pairs of real digits as PNG and TIFF, some without a label or a radar image."""
+    """Write a user's folder: 120 pairs of real digits as PNG and TIFF, some without a label or a radar image."""
     images, labels = load_digits(return_X_y=True)
     rows = []
     for name in ("optical", "radar"):
@@ -326,7 +326,7 @@ def test_a_folder_of_pairs_just_works(folder: Path, capsys: pytest.CaptureFixtur
     edit(folder, 6, "optical", None)
     assert run("--data", folder, *ROLES, "--methods", "none,kd", "--out", folder / "out") == 0
     assert (folder / "out" / "report.html").exists()
-    assert "students see" not in capsys.readouterr().out  # a missing image is no hidden label
+    assert "students see" not in capsys.readouterr().out  # a missing image is not a hidden label
 
 
 @pytest.mark.usefixtures("without_page")
@@ -335,7 +335,7 @@ def test_pairs_without_a_label_are_used_and_counted(folder: Path, capsys: pytest
     table["split"] = np.resize(["train", "train", "train", "validation", "test"], len(table))
     table.loc[table.index[::5], "label"] = None
     table.to_csv(folder / "manifest.csv", index=False)
-    table.loc[table.index[:2], "optical"] = None  # the first lacks its label too, and serves nobody
+    table.loc[table.index[:2], "optical"] = None  # the first also lacks its label, so it is not used
     table.to_csv(folder / "manifest.csv", index=False)
     assert run("--data", folder, *ROLES, "--methods", "kd", "--out", folder / "out") == 0
     unlabeled = int((table["label"].isna() & (table["split"] == "train")).sum()) - 1
@@ -347,7 +347,7 @@ FEW = "teacher sees 40 of 1077 labels, students see 40 of 1077 labels; 1037 pair
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, str]:
-    """A run that shows 40 labels, and what it printed."""
+    """Run with 40 visible labels; return the folder and the printed text."""
     out, printed = tmp_path_factory.mktemp("runs") / "few", StringIO()
     few = ["--labels", 40, "--methods", "none,kd,all_labels", "--seeds", 1, "--trainer.progress", "auto"]
     with redirect_stdout(printed), redirect_stderr(printed):
@@ -367,7 +367,7 @@ def test_a_run_shows_teacher_and_students_the_same_few_labels(few: tuple[Path, s
     assert results["teacher"]["labels"] == 40
     assert {s["method"]: s["labels"] for s in results["students"]} == {"none": 40, "kd": 40, "all_labels": 1077}
     steps = {pd.read_csv(path)["step"].iloc[-1] for path in out.rglob("history.csv")}
-    assert len(list(out.rglob("history.csv"))) == 4 and len(steps) == 1  # the same training for all
+    assert len(list(out.rglob("history.csv"))) == 4 and len(steps) == 1  # all trainings have the same number of steps
 
 
 def test_the_student_with_all_labels_is_a_control_and_no_gain(few: tuple[Path, str], finished: Path) -> None:
@@ -377,9 +377,9 @@ def test_the_student_with_all_labels_is_a_control_and_no_gain(few: tuple[Path, s
     assert printed.count("control, sees all labels") == 1
     page = (out / "report.html").read_text()
     assert page.count("control, sees all labels") == 1
-    # the sentences on gains
+    # only methods have a sentence about their gain
     assert re.search(r"kd: [+-]", page) and not re.search(r"all_labels: [+-]", page)
-    # where nothing is hidden, it is the student alone
+    # `all_labels` equals the student alone in a run where no label is hidden
     alone = {s["seed"]: s["test_accuracy"] for s in read_students(finished) if s["method"] == "none"}
     assert {s["test_accuracy"] for s in read_students(out) if s["method"] == "all_labels"} == {alone[0]}
 

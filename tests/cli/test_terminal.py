@@ -1,4 +1,4 @@
-"""What a user sees: a real pseudo-terminal, a pipe, JSON, and completion."""
+"""Output that a user sees: on a pseudo-terminal, in a pipe, as JSON, and by completion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(out: Path, *more: str) -> list[str]:
 
 
 def read_all(descriptor: int, found: list[bytes], seen: Callable[[bytes], object] = lambda _: None) -> None:
-    """Read a terminal until its other end is closed, which Linux says with an error."""
+    """Read a terminal until its other end is closed, which Linux reports as an error."""
     while True:
         try:
             found.append(os.read(descriptor, 65536))

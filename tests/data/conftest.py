@@ -28,7 +28,7 @@ def write_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> None:
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes 24 pairs of PNG and float GeoTIFF, after `edit` has changed the rows."""
+    """Return a function that writes 24 pairs of PNG and float GeoTIFF; its argument `edit` may change the rows."""
 
     def make(edit: Edit | None = None, *, name: str = "ships") -> Path:
         folder = tmp_path / name
@@ -67,7 +67,7 @@ def published() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Pack]]:
-    """Return a function that makes the tiny source of a data set and its pack, once; tests must not change them."""
+    """Return a function that makes a data set's tiny source and pack once per session; tests must not change them."""
 
     @cache
     def make(name: str) -> tuple[Path, Pack]:

@@ -1,4 +1,4 @@
-"""A pack that grows: old splits stay, groups stay whole, and no moment of a crash costs the old version."""
+"""Appending to a pack: old splits stay, groups stay whole, and no crash at any moment loses the old version."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_vessel_cannot_be_moved_to_another_split(make_folder: Folder, tmp_path
 
 
 def test_a_vessel_that_pandas_wrote_as_a_float_is_the_same_vessel(make_folder: Folder, tmp_path: Path) -> None:
-    """A column of whole numbers with one empty cell comes as 219000001.0."""
+    """A column of integers with one empty cell is written by pandas as floats, such as 219000001.0."""
 
     def numbers(rows: Rows, ids: str, end: str) -> None:
         for k, row in enumerate(rows):
@@ -204,7 +204,7 @@ def test_recordings_of_another_rate_are_refused(tmp_path: Path) -> None:
         append(pack.path, other)
     longer = append(pack.path, recordings(tmp_path / "second", 8000))
     assert (len(longer), longer.modality("sound").rate) == (24, 8000)
-    card = CardFile.read(pack.path)  # as an older release wrote it
+    card = CardFile.read(pack.path)  # a card as an older release wrote it
     del card.header["modalities"]["sound"]["rate"]
     card.write(pack.path)
     assert len(append(pack.path, other)) == 36
@@ -317,7 +317,7 @@ for step in range(1, count + 1):  # children of a parent that has started no thr
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_every_moment_of_an_append(make_folder: Folder, tmp_path: Path) -> None:
-    """SIGKILL before and after each call that makes an append durable: the old version or the new one is there."""
+    """After SIGKILL before or after each call that makes an append durable, the old or the new version is intact."""
     pack = build(make_folder(), tmp_path / "pack")
     more, steps = delivery(make_folder, "more"), 40
     for step in range(1, steps + 1):
@@ -343,7 +343,7 @@ def test_killed_at_every_moment_of_an_append(make_folder: Folder, tmp_path: Path
         if found.card.version == 1:
             assert len(append(found.path, more)) == 48
             assert not list(found.path.glob(".*"))
-    assert versions == sorted(versions)  # one moment commits
+    assert versions == sorted(versions)  # there is one moment of commit
     assert {1, 2} == set(versions)
 
 
@@ -362,7 +362,7 @@ def test_new_vessels_are_divided_and_the_order_of_deliveries_does_not_matter(
     by_group = new.groupby("group")["split"].agg(["nunique", "first"])
     assert len(by_group) == 36 and by_group["nunique"].max() == 1
     assert set(by_group["first"]) == {"train", "validation", "test"}
-    assert 0.5 < (by_group["first"] == "train").mean() < 0.9  # 0.67 of the first version
+    assert 0.5 < (by_group["first"] == "train").mean() < 0.9  # 0.67 in the first version
 
 
 def test_hashed_splits_have_their_shares_and_depend_on_the_name_alone() -> None:
@@ -395,7 +395,7 @@ def test_metadata_is_kept_in_the_index_and_across_the_hub(make_folder: Folder, t
             row.update(sea_state=str(k % 5), operator="NA")
 
     pack = build(make_folder(edit), tmp_path / "pack")
-    longer = append(pack.path, delivery(make_folder, "second"))  # a delivery without them
+    longer = append(pack.path, delivery(make_folder, "second"))  # a delivery without these columns
     assert longer.index["sea_state"].tolist() == [str(k % 5) for k in range(24)] + [""] * 24
     assert longer.index["operator"].tolist() == ["NA"] * 24 + [""] * 24
     again = import_folder(export_pack(longer, tmp_path / "hub"), tmp_path / "again")

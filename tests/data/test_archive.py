@@ -1,4 +1,4 @@
-"""Archives that are truncated, corrupted, or out to harm: one line each, and nothing is read from outside them."""
+"""Truncated, corrupted and malicious archives are refused in one line, and nothing outside of them is read."""
 
 from __future__ import annotations
 

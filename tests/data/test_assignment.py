@@ -1,4 +1,4 @@
-"""The assignment against all assignments there are, and its time on long lists."""
+"""The assignment is the best of all possible ones, and takes little time on long lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pairs = frozenset[tuple[int, int]]
 
 
 def totals(cost: dict[tuple[int, int], float], count: int, alone: float) -> list[tuple[float, Pairs]]:
-    """Return the total cost and the pairs of every one-to-one assignment there is."""
+    """Return the total cost and the pairs of every possible one-to-one assignment."""
     found = [(0.0, Pairs())]
     for row in range(count):
         more = [
@@ -47,5 +47,5 @@ def test_the_assignment_is_the_best_of_all(steps: dict[tuple[int, int], int], mo
             assert not marked  # no other candidate
             continue
         extra = min(total for total, members in every if pair not in members) - best
-        if abs(extra - MARGIN * alone) > 1e-6:  # a tie of rounding
+        if abs(extra - MARGIN * alone) > 1e-6:  # otherwise a tie up to rounding
             assert marked == (extra < MARGIN * alone), (pair, extra)

@@ -1,4 +1,4 @@
-"""Which axis of an array is the channels: stated, told by the shape or by a model, or refused; never guessed."""
+"""The channel axis of an array is stated, follows from the shape or a model, or is refused, but never guessed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_shape_tells(tmp_path: Path, shape: tuple[int, ...], last: bool) -> 
     expected = np.moveaxis(values, -1, 0) if last else values
     assert inspect(path).shape == expected.shape
     np.testing.assert_array_equal(read(path), expected)
-    assert read(path, "point_series").shape == shape  # only an image has channels to move
+    assert read(path, "point_series").shape == shape  # channels are moved only in images
 
 
 @pytest.mark.parametrize("shape", [(13, 48, 64), (5, 5, 5), (3, 3, 64), (5, 12, 9)])
@@ -68,7 +68,7 @@ def test_the_channels_of_a_model_tell(tmp_path: Path) -> None:
     with pytest.raises(CmkdError, match="may be its first axis or its last; save it as TIFF, which records it"):
         load(cube, path)
     np.testing.assert_array_equal(load_stored(cube, path, "first"), values)
-    np.testing.assert_array_equal(sample(cube, values), values)  # an array's order is a contract, a file's is not
+    np.testing.assert_array_equal(sample(cube, values), values)  # arrays have a fixed order of axes, files do not
 
 
 def test_the_tags_of_a_tiff_tell(tmp_path: Path) -> None:

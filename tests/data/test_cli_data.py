@@ -1,4 +1,4 @@
-"""The commands of ``cmkd data``, as functions."""
+"""The commands of ``cmkd data``, called as functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clocks that are off and drift: found from the captures, or refused where the captures do not tell."""
+"""Offset and drift of clocks are estimated from the captures, or refused if the captures do not determine them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_offset_and_drift_are_found(ahead: float, drift: float) -> None:
 
 
 def test_a_day_of_captures_with_drift_keeps_its_pairs() -> None:
-    """The case that lost 31,000 of 45,000 pairs: 200 ppm over 28 hours, smaller by a factor of nine."""
+    """A case that once lost 31,000 of 45,000 pairs (200 ppm over 28 hours), reduced by a factor of nine."""
     times = np.sort(np.random.default_rng(0).uniform(0, 28 * HOUR, 5000))
     one, two = captures("a", times), captures("b", times + HOUR + 200e-6 * times)
     assert len(match(one, Clock(HOUR).corrected(two), Gate(2)).rows) < 2500
@@ -79,13 +79,13 @@ def test_unrelated_lists_are_refused(seed: int) -> None:
 
 
 def passes(generator: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:
-    """Return times of captures about 10 s apart, in passes within a week."""
+    """Return times of captures about 10 s apart, in `count` passes of `size` captures within a week."""
     starts = generator.uniform(0, 7 * DAY, count)
     return np.sort(np.concatenate([start + np.cumsum(generator.exponential(10, size)) for start in starts]))
 
 
 def test_unrelated_passes_are_refused() -> None:
-    """Within a pass many captures agree by chance; an even density over the week would make that impossible."""
+    """Within a pass, many captures agree by chance, which a model of uniform density over the week would miss."""
     generator = np.random.default_rng(0)
     for _ in range(12):
         one, two = captures("a", passes(generator, 1, 20)), captures("b", passes(generator, 10, 40))
@@ -140,7 +140,7 @@ def test_nothing_is_written_where_few_agree(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_known_pairs_tell_offset_and_drift_with_their_errors() -> None:
-    """Over 300 draws the standard errors are those of the estimates; drift is told only where it can be."""
+    """Over 300 draws, the stated standard errors are those of the estimates; drift is given only if determined."""
     generator, times = np.random.default_rng(0), np.array([0.0, 3.0, 5.0, 9.0, 12.0]) * HOUR
     clocks = []
     for _ in range(300):

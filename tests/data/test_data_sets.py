@@ -1,4 +1,4 @@
-"""What every data set known by name promises; a new one needs a row in `data.tiny.TINY` and no line here."""
+"""Checks that every named data set must pass; a new one needs a row in `data.tiny.TINY` and no line here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_data_set_has_a_row() -> None:
     assert all((TINY[name].write is None) == (not DATASETS[name].sources) for name in TINY)
 
 
-@pytest.mark.filterwarnings("ignore:the .* split lacks")  # so few simulated pairs lack classes
+@pytest.mark.filterwarnings("ignore:the .* split lacks")  # few simulated pairs do not cover all classes
 @pytest.mark.parametrize("name", TINY)
 def test_promises(name: str, made: Made, tmp_path: Path) -> None:
     kind, (source, pack) = DATASETS.find(name), made(name)

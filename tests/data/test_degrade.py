@@ -1,4 +1,4 @@
-"""Degradations: severity orders them, randomness is each image's own, and their physics has the stated moments."""
+"""Degradations grow with severity, have separate randomness for each image, and have the stated physical moments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmkd.errors import CmkdError
 
 
 def photos(count: int = 12, channels: int = 3, side: int = 32) -> NDArray[np.uint8]:
-    """Blobs of color: something with edges, shades and flat parts."""
+    """Return images of colored blobs, with edges, shades and flat parts."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side] / side
     images = np.zeros((count, channels, side, side))
@@ -46,7 +46,7 @@ def test_shape_dtype_and_range(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_an_image_is_degraded_alone(name: str) -> None:
-    """Whatever stands beside it, in whatever chunk: the same bytes."""
+    """The result has the same bytes, whichever other images are in the chunk."""
     images, keys = photos(), [image_key(f"image{number}") for number in range(12)]
     whole = degrade(images, name, severity=0.6, generator=PerImage(3, keys))
     for rows in ([5], [11, 0], [7, 5, 2]):
@@ -58,7 +58,7 @@ def test_an_image_is_degraded_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_severity_takes_the_image_away(name: str) -> None:
-    """The mean of many draws of the same image is told apart less and less from that of another image."""
+    """With higher severity, the mean view of an image is harder to distinguish from the mean view of another image."""
     images = photos(2)
     lost = []
     for severity in (0.1, 0.5, 0.9):
@@ -113,7 +113,7 @@ def test_spectrogram_shows_frequency_and_not_place() -> None:
     images = np.rint(255 * np.repeat(waves[:, None, :, None], 32, -1)).astype(np.uint8)
     view = degrade(images, "spectrogram", severity=0.0, generator=PerImage(0, range(3)))
     assert view[0, 0, 4:, 0].argmax() + 4 in (16, 17)  # 8 cycles in 32 pixels, each row shown twice
-    assert np.abs(view[0].astype(int) - view[2])[:, 16:18].max() < 3  # half a wave further on
+    assert np.abs(view[0].astype(int) - view[2])[:, 16:18].max() < 3  # shifted by half a wave
 
 
 def test_colors_become_luma() -> None:

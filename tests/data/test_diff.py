@@ -1,4 +1,4 @@
-"""What differs between two packs is listed, all of it and nothing else."""
+"""The list of differences between two packs is complete and contains nothing else."""
 
 from __future__ import annotations
 

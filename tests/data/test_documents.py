@@ -1,4 +1,4 @@
-"""JSON and YAML that were edited, damaged or made to harm are refused in one line, quickly and in little memory."""
+"""Edited, damaged or malicious JSON and YAML files are refused in one line, quickly and with little memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mutations import documents, flipped
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
-    """Six pairs of two modalities."""
+    """Write a pack of six pairs of two modalities."""
     modalities = [Modality("optical", "image", (1, 2, 2), "uint8"), Modality("radar", "vector", (3,), "float32")]
     info = CardInfo("ships", rich="optical", poor="radar", sources=["https://example.org"])
     drawn = np.random.default_rng(0)
@@ -52,9 +52,9 @@ def refused(path: Path, content: str | bytes) -> bool:
 def test_every_edit_of_a_card_is_refused_or_found_by_verify(pack: Path) -> None:
     card = pack / "card.json"
     whole = card.read_text()
-    assert not refused(card, json.dumps(json.loads(whole)))  # spaces are no edit
+    assert not refused(card, json.dumps(json.loads(whole)))  # changed whitespace is not an edit
     for name, text in documents(json.loads(whole), every=5):
-        assert refused(card, text) or name.startswith("sha256"), name  # without a checksum it is an earlier release's
+        assert refused(card, text) or name.startswith("sha256"), name  # without it, a card is like an earlier release's
     edited = json.loads(whole) | {"header": json.loads(whole)["header"] | {"license": "mine"}}
     card.write_text(json.dumps(edited))
     Pack.open(pack).verify_content()

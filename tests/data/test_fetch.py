@@ -1,4 +1,4 @@
-"""Downloads: from a server in this process that can be slow to finish, wrong, or gone."""
+"""Downloads from a local server that can hang up early, send wrong content, or be unreachable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTENT = bytes(range(256)) * 2000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves files by name; `stop_after` bytes it hangs up, `ranges` it may not know."""
+    """HTTP server of files by name; it hangs up after `stop_after` bytes, and ignores ranges if `ranges` is false."""
 
     files: dict[str, bytes]
     stop_after: int | None = None
@@ -132,7 +132,7 @@ def test_open_data_fetches_what_it_lacks(server: Server, tmp_path: Path, monkeyp
     monkeypatch.setattr(Mnist, "sources", sources)
     monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CMKD_DATA", raising=False)
-    pack = open_data("mnist")  # checksums are compared again: check is on
+    pack = open_data("mnist")  # checksums are compared again, since `check` is on
     assert len(pack) == 250
     assert sorted(path.name for path in (tmp_path / "cache" / "sources" / "mnist").iterdir()) == sorted(server.files)
     asked = len(server.asked)

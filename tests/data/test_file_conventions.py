@@ -1,4 +1,4 @@
-"""One convention for pictures and sound of all formats, as docs/files.md states it."""
+"""All formats of images and sound are read by the one convention that docs/files.md states."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_white_as_the_smallest_is_inverted_and_few_bits_fill_a_byte(bits: int) -
 
 
 def tiff(width: int, height: int, bits: int, photometric: int, data: bytes) -> bytes:
-    """Return a TIFF of one strip."""
+    """Return a TIFF file with one strip."""
     tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height),
             (279, len(data))]  # fmt: skip
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
@@ -130,7 +130,7 @@ def test_sound_of_24_bits_fills_the_upper_bits_and_big_endian_is_native() -> Non
     form = struct.pack("<HHIIHH", 1, 2, 8000, 48000, 6, 24)
     data = b"RIFF" + struct.pack("<I", 36 + len(packed)) + b"WAVE" + chunk(b"fmt ", form) + chunk(b"data", packed)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a float of 32 bits holds 24: nothing is lost
+        warnings.simplefilter("error")  # float32 holds 24-bit samples exactly, so there is no warning
         np.testing.assert_array_equal(read(Content("a", ".wav", data)), frames << 8)
     swapped = struct.pack(">4sI4s4sIHHIIHH4sI", b"RIFX", 236, b"WAVE", b"fmt ", 16, 1, 2, 8000, 32000, 4, 16, b"data",
                           200) + SOUND.astype(">i2").tobytes()  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pairs in folders by class, without a manifest: found by class and name, or refused in a line."""
+"""Pairs in folders by class, without a manifest, are found by class and name, or refused in one line."""
 
 from __future__ import annotations
 

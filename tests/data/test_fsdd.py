@@ -1,4 +1,4 @@
-"""Spoken digits through a channel: speakers stay apart, and the channel does what its numbers say."""
+"""Spoken digits over a simulated channel: speakers never cross splits, and the channel has the stated properties."""
 
 from __future__ import annotations
 
@@ -82,4 +82,4 @@ def test_published_recordings(published: Callable[[str], Path], tmp_path: Path) 
     assert pack.card.split["counts"] == {"train": 2000, "validation": 500, "test": 500}
     assert pack.index.groupby("split")["label"].value_counts().unstack().nunique(axis=1).tolist() == [1, 1, 1]
     clean = pack.array("clean")
-    assert len(np.unique(clean.reshape(len(pack), -1), axis=0)) == len(pack)  # no recording is in it twice
+    assert len(np.unique(clean.reshape(len(pack), -1), axis=0)) == len(pack)  # no recording is repeated

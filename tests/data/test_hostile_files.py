@@ -1,4 +1,4 @@
-"""Small files that ask for much memory, or for another program, are refused from their first bytes in one line."""
+"""Small files that would need much memory or another program are refused in one line, by their first bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
 
 
 def tiff(values: np.ndarray = GRAY, /, sizes: dict[int, int] | None = None, **options: object) -> bytes:
-    """Return a TIFF whose size tags are changed after it is written."""
+    """Return a TIFF file whose size tags are changed after it is written."""
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values, **options)
     data = buffer.getvalue()
@@ -41,7 +41,7 @@ def tiff(values: np.ndarray = GRAY, /, sizes: dict[int, int] | None = None, **op
 
 
 def png(side: int, values: np.ndarray) -> bytes:
-    """Return a PNG whose header states another size."""
+    """Return a PNG file whose header states `side` x `side` pixels."""
     data = imagecodecs.png_encode(values)
     header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
@@ -55,7 +55,7 @@ def jpeg_bomb() -> bytes:
 
 
 def children(parent: int, child: int) -> bytes:
-    """Return a TIFF with a child image; 1 stands for a reduced one."""
+    """Return a TIFF file with a child image; the arguments are their subfile types, where 1 means reduced."""
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as file:
         file.write(GRAY, subifds=1, subfiletype=parent)
@@ -64,7 +64,7 @@ def children(parent: int, child: int) -> bytes:
 
 
 def circle() -> bytes:
-    """Return a TIFF whose only page is followed by itself."""
+    """Return a TIFF file whose only page links to itself as the next page."""
     data = tiff()
     (first,) = struct.unpack("<I", data[4:8])
     end = first + 2 + 12 * struct.unpack("<H", data[first : first + 2])[0]
@@ -76,7 +76,7 @@ def npy(header: str) -> bytes:
 
 
 def riff(whole: int, samples: int) -> bytes:
-    """Return a recording of 2000 bytes whose header states other sizes."""
+    """Return a WAV file with 2000 bytes of samples whose header states other sizes."""
     form = struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16)
     return struct.pack("<4sI8sI16s4sI", b"RIFF", whole, b"WAVEfmt ", 16, form, b"data", samples) + bytes(2000)
 
@@ -166,6 +166,6 @@ def test_damaged_exif_data_change_no_pixel() -> None:
     place = data.index(b"\x12\x01\x03\0") if b"\x12\x01\x03\0" in data else data.index(b"\x01\x12\0\x03")
     content = Content(
         "a", ".jpg", data[: place + 4] + b"\xff" * 8 + data[place + 12 :]
-    )  # count and value; no raw warning
+    )  # damages count and value of the tag; no library warning escapes
     assert inspect(content).orientation == 1
     np.testing.assert_array_equal(read(content)[0], np.asarray(Image.open(io.BytesIO(data))))

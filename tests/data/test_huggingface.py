@@ -1,4 +1,4 @@
-"""Packs go to the hub's layout and come back byte for byte; its own library reads them."""
+"""Packs are exported to the hub's layout and imported again byte for byte; the hub's own library reads them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_there_and_back(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert line in said.err
     again = Pack.open(tmp_path / "again")
     assert diff(pack, again).same
-    assert again.card.sha256 == pack.card.sha256  # arrays and index byte for byte
+    assert again.card.sha256 == pack.card.sha256  # arrays and index are equal, byte for byte
     for field in fields(CardInfo):
         assert getattr(again.card, field.name) == getattr(INFO, field.name) != field.default
     assert (again.card.split, again.card.notes) == (pack.card.split, pack.card.notes)
@@ -179,7 +179,7 @@ def test_the_hubs_own_library_reads_it(pack: Pack, tmp_path: Path) -> None:
 
 
 def other_hub(folder: Path, pictures: pa.Array | None = None) -> None:
-    """Write what another data set of the hub looks like: no description, pictures, a class label."""
+    """Write a data set as others on the hub look: without description, with images and a class label."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 4)):

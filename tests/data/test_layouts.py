@@ -1,4 +1,4 @@
-"""Loaders for official layouts: what the made-up files hold arrives in the pack, and what must not cross does not."""
+"""Loaders of official layouts: the pack holds the content of synthetic files, and groups do not cross splits."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_corine_has_five_first_levels() -> None:
 def test_crema_d_leaves_silence_out(made: Made) -> None:
     source, pack = made("crema_d")
     assert pack.index["group"].nunique() == 5
-    assert "1005_IEO_SAD_X" in set(pack.index["id"])  # the official name of one clip, 1040_ITH_SAD_X, has one letter
+    assert "1005_IEO_SAD_X" in set(pack.index["id"])  # like 1040_ITH_SAD_X, an official clip
     (source / "AudioWAV" / "1003_IEO_SAD_XX.wav").write_bytes(wav_bytes(np.zeros(8000), 16000))
     fewer = DATASETS.find("crema_d")().prepare(source, source.parent / "fewer")
     assert set(pack.index["id"]) - set(fewer.index["id"]) == {"1003_IEO_SAD_XX"}
@@ -130,7 +130,7 @@ def test_ave_keeps_a_video_in_one_list(made: Made) -> None:
 
 def test_nyu_depth_leaves_rooms_of_test_out(made: Made) -> None:
     source, pack = made("nyu_depth")
-    assert "view0080" in set(pack.index["id"])  # the one test view of its room
+    assert "view0080" in set(pack.index["id"])  # the only view of its room, in the test split
     assert not {"view0077", "view0078", "view0079"} & set(pack.index["id"])
     row = int(np.flatnonzero(pack.index["id"] == "view0001")[0])
     with h5py.File(source / "nyu_depth_v2_labeled.mat") as file:

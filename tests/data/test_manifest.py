@@ -1,4 +1,4 @@
-"""Folders with a manifest: what is right becomes a pack, what is wrong becomes one line."""
+"""Folders with a manifest: valid ones become a pack, and others are refused in one line."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_missing_modalities_and_given_splits(make_folder: Folder, tmp_path: Path
     assert batch.present["optical"].tolist() == [False, True]
     assert batch.present["radar"].tolist() == [True, False]
     mean = torch.tensor(pack.modality("optical").mean).round().view(-1, 1, 1)
-    assert (batch.inputs["optical"][0] == mean).all()  # what is missing stands out from nothing
+    assert (batch.inputs["optical"][0] == mean).all()  # a missing image does not stand out: it is the mean
     assert pack.index["split"].tolist() == [["train", "validation", "test"][k // 2 % 3] for k in range(24)]
     assert pack.card.split["method"] == "given"
 
@@ -248,7 +248,7 @@ def test_a_group_of_no_value_is_told(make_folder: Folder, tmp_path: Path) -> Non
 
 
 def share(rows: Rows) -> None:
-    """Let two rows of one label have each optical image, beside radar images of their own."""
+    """Let each optical image be in two rows of one label, each with its own radar image."""
     for k, row in enumerate(rows):
         row["optical"] = rows[k - k % 4 + k % 2]["optical"]
         del row["group"]
@@ -279,7 +279,7 @@ def test_groups_that_share_a_file_stay_in_one_split(make_folder: Folder, tmp_pat
     def grouped(rows: Rows) -> None:
         share(rows)
         for k, row in enumerate(rows):
-            row["group"] = f"day {k // 2}" if k else ""  # the two images of a day have twins on the next one
+            row["group"] = f"day {k // 2}" if k else ""  # both images of a day are also on the next day
 
     with pytest.warns(CmkdWarning, match=r"o0\.png is in manifest\.csv line 2 and .* line 4: rows that share"):
         folder = make_folder(grouped)
@@ -304,7 +304,7 @@ def refused(folder: Path, tmp_path: Path, says: str) -> None:
     with pytest.raises(CmkdError, match=says) as caught:
         build(folder, tmp_path / "pack")
     assert "\n" not in str(caught.value)
-    assert sorted(tmp_path.rglob("*")) == before  # nothing half-built remains
+    assert sorted(tmp_path.rglob("*")) == before  # no partial files remain
 
 
 @pytest.mark.parametrize("file", ["files/o7.png", "files/r7.tif"])

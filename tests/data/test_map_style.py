@@ -1,4 +1,4 @@
-"""A map-style data set of dicts becomes a pack, or is refused in a line."""
+"""A map-style data set of dictionaries becomes a pack, or is refused in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Item = dict[str, Any]
 
 
 class Ships(Dataset[Item]):
-    """Forty pairs; `edit` changes an item, given its index."""
+    """Data set of forty pairs; `edit(index, item)` changes an item."""
 
     def __init__(self, edit: Callable[[int, Item], object] | None = None) -> None:
         self.edit, self.read = edit, 0
@@ -43,7 +43,7 @@ class Ships(Dataset[Item]):
 
 
 def test_values_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "CHUNK_BYTES", 4000)  # several chunks
+    monkeypatch.setattr(writer, "CHUNK_BYTES", 4000)  # so that there are several chunks
     ships, told = Ships(lambda k, item: item.update(radar=None) if k % 4 == 3 else None), []
     pack = from_dataset(ships, tmp_path / "pack", progress=lambda done, total: told.append((done, total)))
     assert (pack.card.name, pack.classes, ships.read) == ("Ships", ("0", "1", "2"), 80)

@@ -1,4 +1,4 @@
-"""MARS: the published files, or tiny ones in their layout."""
+"""MARS, from the published files or from tiny ones in the same layout."""
 
 from __future__ import annotations
 
@@ -217,4 +217,4 @@ def both_sensors_tell_the_movements_of_a_new_person(pack: Pack) -> None:
             RandomForestClassifier(40, random_state=0).fit(flat[train], labels[train]).score(flat[test], labels[test])
         )
     assert scores["kinect"] > 0.8  # measured 0.87
-    assert 0.5 < scores["radar"] < scores["kinect"] - 0.1  # measured 0.6 to 0.7, by the features
+    assert 0.5 < scores["radar"] < scores["kinect"] - 0.1  # measured: 0.6 to 0.7, depending on the features

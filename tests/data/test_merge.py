@@ -1,4 +1,4 @@
-"""Packs of one kind become one, with the bytes of a pack made at once; anything that does not fit is named."""
+"""Merged packs have the bytes of one pack made at once; differences that prevent a merge are named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INFO = CardInfo("harbor", "two sensors", rich="optical", poor="radar", group="a 
 
 
 def content(rows: slice, ports: str = "port") -> dict[str, Any]:
-    """Return some of 60 pairs of 20 vessels: some without radar, some radar chips with invalid samples."""
+    """Return the given rows of 60 pairs of 20 vessels; some lack radar, and some radar chips have invalid samples."""
     generator, pairs = np.random.default_rng(0), range(60)[rows]
     optical = generator.integers(0, 255, (60, 1, 4, 4), dtype=np.uint8)
     radar = generator.normal(size=(60, 1, 3, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Missing samples: nodata and NaN are no measurements, from the file to the network."""
+"""Missing samples: nodata and NaN are never treated as measurements, from the file to the network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cmkd.datasets.formats.rasters import raster, stacked
 from cmkd.errors import CmkdError, CmkdWarning
 
 GAP = np.s_[:, :3, :4]
-"""Where the files that have invalid samples have them."""
+"""Place of the invalid samples in files that have some."""
 
 
 def scaled(scale: str, offset: str = "0") -> str:
@@ -98,7 +98,7 @@ def test_nodata_of_files_is_no_measurement(tmp_path: Path, dtype: str, mark: flo
     np.testing.assert_array_equal(inputs, np.where(valid, clean, center[:, None, None]))
     assert np.array_equal(np.ma.getmaskarray(radar.masked(pack.array("radar"))), ~valid)
     assert "NaN" not in (pack.path / "card.json").read_text()
-    assert (train_values(pack, "radar") > 80).all()  # no mark among them
+    assert (train_values(pack, "radar") > 80).all()  # the nodata value is not among them
     assert diff(pack, pack).same
 
 
@@ -111,11 +111,11 @@ def test_a_value_is_stated_on_the_command_line_or_beside_the_manifest(tmp_path: 
     before = open_data(folder)
     assert before.modality("radar").mean[0] < -600
     (folder / "manifest.yaml").write_text("modalities: {radar: {nodata: -9999, unit: amplitude}}")
-    after = open_data(folder)  # and not the pack of the same files that is in the cache
+    after = open_data(folder)  # not the cached pack of the same files
     assert after.path != before.path and after.modality("radar").mean == stated.mean
     won = build(folder, tmp_path / "b", readings={"radar": Reading(unit="dB")}).modality("radar")
     assert (won.unit, won.mean) == ("dB", stated.mean)
-    # a file that is read alone, for a student, is read in the same way, and so is a later delivery
+    # single files for a student, and later deliveries, are read in the same way
     assert np.ma.count_masked(load(stated, folder / "r0.tif")) == 24
     more = folder_of(tmp_path / "more", with_gaps(clean, -9999.0))
     (more / "manifest.csv").write_text("id,label,radar,optical\nnew,a,r0.tif,o0.npy")
@@ -165,7 +165,7 @@ def test_floats_that_the_tags_of_other_files_call_nodata_are_refused(tmp_path: P
         build(folder_of(tmp_path / "f", values, nodata=tags), tmp_path / "a")
     pack = build(tmp_path / "f", tmp_path / "a", readings={"radar": Reading(nodata=-9999)})
     assert pack.card.invalid["radar"] == (96, 4)
-    clean = folder_of(tmp_path / "g", measurements(), nodata=tags)  # what holds no such value needs no tag
+    clean = folder_of(tmp_path / "g", measurements(), nodata=tags)  # files without this value need no tag
     assert build(clean, tmp_path / "b").card.invalid["radar"] == (0, 0)
 
 
@@ -216,20 +216,20 @@ def test_a_tag_is_compared_as_rounded_text() -> None:
     lowest = np.array([-3.4028234663852886e38, 1.0], np.float32)
     assert np.ma.getmaskarray(measured(lowest, ValueTags(float("-3.40282346639e+38")))).tolist() == [True, False]
     assert not np.ma.isMaskedArray(measured(lowest, ValueTags(1e300)))
-    for stated in (-9999, -9999.0):  # YAML has whole numbers
+    for stated in (-9999, -9999.0):  # YAML may have integers
         whole = measured(np.array([1, -9999], np.int16), stated=stated)
         assert np.ma.getmaskarray(whole).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("size", [(4, 4), (16, 16), (5, 11)])
 def test_resizing_never_blends_what_is_invalid(size: tuple[int, int]) -> None:
-    """The slow way: each pixel by itself, over the valid pixels under its triangle."""
+    """Slow reference: each pixel is the weighted mean of the valid pixels under its triangle filter."""
     image = np.random.default_rng(1).normal(size=(1, 8, 8))
     masked = np.ma.MaskedArray(image, np.zeros(image.shape, bool))
     masked[0, :3, 2:7] = np.ma.masked
     masked.data[masked.mask] = 1e9
     found = fit(masked, "image", size)
-    weights = [fit(np.eye(8)[None], "image", (n, 8))[0] for n in size]  # a row of weights for each new row
+    weights = [fit(np.eye(8)[None], "image", (n, 8))[0] for n in size]  # row of weights for each new pixel
     for y, x in np.ndindex(*size):
         weight = np.outer(weights[0][y], weights[1][x]) * ~masked.mask[0]
         if weight.sum() < 0.5 - 1e-6:
@@ -278,7 +278,7 @@ def test_padding_of_a_series_is_no_measurement(tmp_path: Path, dtype: str, nodat
     expected = 0 if counted else np.asarray(level.mean).astype(dtype) if dtype == "float32" else np.rint(level.mean)
     trained = pack.batch(np.array([0])).inputs["level"][0].numpy()
     assert (trained[4:] == expected).all()
-    # a file and an array that a student is given are read in the same way, and so is a later delivery
+    # files and arrays for a student, and later deliveries, are read in the same way
     for used in (load(level, tmp_path / "l0.npy"), sample(level, np.load(tmp_path / "l0.npy"))):
         np.testing.assert_array_equal(level.filled(used), trained)
     (tmp_path / "manifest.csv").write_text("id,label,level,optical\nnew,a,l0.npy,o0.npy")

@@ -1,4 +1,4 @@
-"""Images repeated in another set: all of them and nothing else, as a comparison of every pair finds them."""
+"""Near-duplicates between two sets of images are exactly those that a comparison of every pair finds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_as_a_comparison_of_every_pair(shape: tuple[int, int, int], held: int, m
     changed = others[np.arange(25)].astype(int) + generator.integers(-1, 2, (25, *shape)) * np.arange(25).reshape(
         -1, 1, 1, 1
     )
-    ours[:25] = changed.clip(0, 255)  # from equal to another picture
+    ours[:25] = changed.clip(0, 255)  # from an equal image to a different one
     expected = every_pair(ours, others)
     assert 3 < len(expected) < 20
     found = search(ours, np.arange(40), others, np.arange(30))
@@ -58,7 +58,7 @@ def test_as_a_comparison_of_every_pair(shape: tuple[int, int, int], held: int, m
 
 
 def test_bright_images_are_found_too() -> None:
-    """Large numbers that cancel must not hide a duplicate."""
+    """Cancellation of large numbers must not hide a duplicate."""
     images = 255 - np.random.default_rng(0).integers(0, 3, (300, 1, 64, 64), dtype=np.uint8)
     assert len(search(images, np.arange(300), images.copy(), np.arange(300))) == 300
 

@@ -1,4 +1,4 @@
-"""A file that the system does not let us read or write is said to be one, not to be damaged."""
+"""A file without read or write permission is reported as such, not as damaged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FILES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Act as a user without the administrator's right to read everything."""
+    """Drop root's right to read every file within the context."""
     own = os.geteuid()
     if own == 0:
         os.seteuid(65534)

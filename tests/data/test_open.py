@@ -81,7 +81,7 @@ def test_manifest_is_built_once(make_folder: Callable[..., Path], cache: Path) -
     assert open_data(folder, seed=5).path != first.path
     assert open_data(folder, readings={"optical": Reading(size=(4, 4))}).modalities["optical"].shape == (3, 4, 4)
     file = folder / "files" / "o3.png"
-    os.utime(file, (1, 1))  # a file that was replaced
+    os.utime(file, (1, 1))  # as if the file had been replaced
     assert open_data(folder).path != first.path
     (folder / "manifest.csv").write_text((folder / "manifest.csv").read_text().replace("tanker", "ferry"))
     assert open_data(folder).classes == ("cargo", "ferry")
@@ -182,7 +182,7 @@ def test_the_loser_of_a_race_uses_the_winners_pack(monkeypatch: pytest.MonkeyPat
 
     def overtaken(self: Digits, source: Path | None, destination: Path) -> Pack:
         real(self, source, destination)
-        return real(self, source, destination)  # the second finds the first one's pack
+        return real(self, source, destination)  # the second process finds the pack of the first
 
     monkeypatch.setattr(Digits, "prepare", overtaken)
     assert len(open_data("digits")) == 1797

@@ -1,4 +1,4 @@
-"""Packs: whole or not at all, append-only, versioned, and equal to what was written."""
+"""Packs are written completely or not at all, append-only, versioned, and equal to what was added."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not batch.inputs["radar"][2].any()
     assert torch.equal(batch.inputs["radar"][0], torch.from_numpy(data["radar"][5]))
     assert list(pack.batch(rows, ["radar"]).inputs) == ["radar"]
-    batch.inputs["optical"].zero_()  # a batch is the caller's own memory
+    batch.inputs["optical"].zero_()  # a batch is a copy that the caller may change
     assert pack.batch(rows).inputs["optical"].any()
     pack.verify()
 
@@ -196,7 +196,7 @@ def test_kill_in_the_middle_of_an_append(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert (path / "optical.bin").stat().st_size > size  # it did leave a tail
-    (path / ".card.json.0123456789ab.tmp").mkdir()  # what a kill while the card is written leaves
+    (path / ".card.json.0123456789ab.tmp").mkdir()  # leftover of a kill while the card is written
     pack = Pack.open(path)
     assert (len(pack), pack.card.version) == (30, 1)
     pack.verify()
@@ -285,12 +285,12 @@ def test_withheld_labels(digits: Pack) -> None:
         counts, all_counts = (
             np.bincount(p.index["label"].to_numpy()[p.rows("train", labeled=True)]) for p in (pack, digits)
         )
-        assert np.array_equal(counts, np.ceil(share * all_counts))  # as many of each class
+        assert np.array_equal(counts, np.ceil(share * all_counts))  # the same fraction of each class
         assert len(pack.rows("train")) == len(digits.rows("train")) and pack.batch(known).target.min() >= 0
         for split in ("validation", "test"):
             assert np.array_equal(pack.rows(split, labeled=True), digits.rows(split))
     assert set(fewer.rows("train", labeled=True)) <= set(few.rows("train", labeled=True))
-    there = pickle.loads(pickle.dumps(few))  # a process of its own sees the same labels
+    there = pickle.loads(pickle.dumps(few))  # another process sees the same labels
     assert np.array_equal(there.index["label"], few.index["label"]) and not few.index.equals(digits.index)
     again = pickle.loads(pickle.dumps(few.withhold(0.5)))
     assert np.array_equal(again.index["label"], few.withhold(0.5).index["label"])
@@ -313,12 +313,12 @@ def test_a_number_of_labels_is_spread_over_the_classes(tmp_path: Path) -> None:
     before: set[int] = set()
     for number in range(3, 83):
         known = pack.withhold(labels=number).rows("train", labeled=True)
-        assert len(known) == number and before < set(known)  # one more each time, and none is lost
+        assert len(known) == number and before < set(known)  # one more label each time, and all earlier ones
         before = set(known)
         counts = np.bincount(pack.index["label"].to_numpy()[known])
         assert counts.min() >= 1 and np.all(np.abs(counts - number * np.array([60, 20, 2]) / 82) < 2)
     both = pack.withhold(labels=40)
-    assert len(both.rows("train", modalities=("optical", "radar"), labeled=True)) == 40  # what both models can see
+    assert len(both.rows("train", modalities=("optical", "radar"), labeled=True)) == 40  # all have both modalities
     assert set(both.rows("train", labeled=True)) < set(pack.withhold(0.6).rows("train", labeled=True))
     there = pickle.loads(pickle.dumps(both))
     assert np.array_equal(there.index["label"], both.index["label"])
@@ -330,7 +330,7 @@ def test_wrong_labels_are_few_differ_and_are_the_same_in_every_process(digits: P
     right, wrong, more = (pack.index["label"].to_numpy()[rows] for pack in (few, noisy, noisier))
     assert [(right != wrong).sum(), (right != more).sum()] == [round(0.1 * len(rows)), round(0.4 * len(rows))]
     assert np.array_equal(wrong[right != wrong], more[right != wrong]) and more.min() >= 0 and more.max() < 10
-    assert len(set((more - right)[right != more] % 10)) == 9  # every other class, not the next one alone
+    assert len(set((more - right)[right != more] % 10)) == 9  # wrong labels are from all other classes
     elsewhere = few.index.index.difference(rows)
     assert noisier.index.loc[elsewhere].equals(few.index.loc[elsewhere])
     assert pickle.loads(pickle.dumps(noisy)).index.equals(noisy.index)
@@ -341,7 +341,7 @@ def test_wrong_labels_are_few_differ_and_are_the_same_in_every_process(digits: P
 
 
 def test_pairs_without_a_label_are_left_out_those_that_lack_a_modality_first(tmp_path: Path) -> None:
-    """Of 60 training pairs, 10 have a label, and 20 of the others lack radar."""
+    """10 of 60 training pairs have a label, and 20 of the others lack radar."""
     values, modalities = np.zeros((80, 1), np.float32), [Modality(n, "vector", (1,), "float32") for n in ("o", "r")]
     labels, splits = [0, 1] * 5 + [UNLABELED] * 50 + [0, 1] * 10, ["train"] * 60 + ["validation"] * 10 + ["test"] * 10
     radar = [None if 10 <= row < 30 else values[row] for row in range(80)]
@@ -378,7 +378,7 @@ def test_a_number_of_labels_that_cannot_be_kept_is_refused(digits: Pack) -> None
     with pytest.raises(CmkdError, match=r"labels is 20 and label_fraction is 0\.5; give one of them"):
         digits.withhold(0.5, labels=20)
     assert len(digits.withhold(labels=1077).rows("train", labeled=True)) == 1077
-    counted = digits.rows("train").dtype.type(40)  # a number of numpy's, as a count of rows is
+    counted = digits.rows("train").dtype.type(40)  # a numpy integer, such as a count of rows
     assert len(digits.withhold(labels=counted).rows("train", labeled=True)) == 40
 
 

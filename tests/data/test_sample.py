@@ -1,4 +1,4 @@
-"""One sample of a known modality from a file or an array, and the resampling beneath."""
+"""Single samples of a known modality from files and arrays, and their resampling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ECHO = Modality("echo", "series", (5, 2), "int16")
 @example(old=(40, 3), new=(1, 2), seed=0)
 @given(old=st.tuples(SIDES, SIDES), new=st.tuples(SIDES, st.integers(2, 40)), seed=st.integers(0, 99))
 def test_resampling_is_that_of_torch(old: tuple[int, int], new: tuple[int, int], seed: int) -> None:
-    """For a width of 1, torch's own path for contiguous images is wrong; the next test holds what is right."""
+    """New widths start at 2, because torch is wrong for contiguous images of width 1; the next test covers width 1."""
     image = np.random.default_rng(seed).normal(size=(2, *old))
     resized = F.interpolate(torch.from_numpy(image)[None], new, mode="bilinear", antialias=True, align_corners=False)
     np.testing.assert_allclose(fit(image, "image", new), resized[0].numpy(), rtol=0, atol=1e-12)
@@ -103,7 +103,7 @@ def test_a_file_is_read_resized_and_named(tmp_path: Path) -> None:
     path = tmp_path / "echo.npy"
     np.save(path, np.ones((9, 2), np.int16))
     assert load(ECHO, path).shape == (5, 2)
-    np.save(path, np.ones((9, 2), np.int32))  # values of another dtype may be of another scale
+    np.save(path, np.ones((9, 2), np.int32))  # values of another dtype may have another scale
     with pytest.raises(CmkdError, match=r"echo\.npy holds int32, but 'echo' is int16"):
         load(ECHO, path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)

@@ -1,4 +1,4 @@
-"""Radar chips of ships beside optical ones of the same class: what is paired, what is not, and what is refused."""
+"""Radar chips of ships with optical chips of the same class: which are paired, left out, or refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_pairs_are_of_one_class_and_no_chip_is_in_two_splits(name: str, made: Ma
     _, pack = made(name)
     folders = {str(kind.folder): kind.name for kind in SHIP_CLASSES}
     index = pack.index
-    assert len(index) == 2 * VESSELS * len(NAMES)  # two chips of each vessel; the eighth type is of no shared class
+    assert len(index) == 2 * VESSELS * len(NAMES)  # two chips per vessel; the eighth type is in no shared class
     for label, split, chip in zip(index["label"], index["split"], index["optical_chip"], strict=True):
         part, folder, _ = chip.split("/")
         assert folders[folder] == pack.classes[label]
@@ -58,7 +58,7 @@ def test_opensarship_is_calibrated_and_keeps_the_spacing(made: Made) -> None:
     assert pack.modality("radar").unit == "dB"
     about = pack.index.loc[row, ["spacing_y", "spacing_x", "looks", "length", "incidence", "group"]]
     assert about.tolist() == ["10.02", "10.0", "4.4", "90", "30", "2000"]
-    assert pack.index["id"].str.startswith("S1A_IW_GRDH_1SDV_20160202_0002/").any()  # of the zip file
+    assert pack.index["id"].str.startswith("S1A_IW_GRDH_1SDV_20160202_0002/").any()  # from the zip file
 
 
 def test_fusar_ship_keeps_the_middle_and_the_spacing(made: Made) -> None:

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or that nobody reads."""
+"""Commands work with standard streams that are closed or that nobody reads."""
 
 from __future__ import annotations
 

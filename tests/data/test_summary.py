@@ -1,4 +1,4 @@
-"""Data cards: what is counted is right, and what is unsound is said."""
+"""Data cards have correct counts, and state weaknesses of the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Pack:
-    """Nine pairs: six train of classes a (4) and b (2), one validation, two test; one test sample is a train sample."""
+    """Write nine pairs: six train (4 of class a, 2 of b), one validation, two test (one sample is also in train)."""
     values = np.arange(18, dtype=np.float32).reshape(9, 2)
     values[8] = values[1]
     splits = ["train"] * 6 + ["validation"] + ["test"] * 2
@@ -106,7 +106,7 @@ def test_baseline_features_of_every_kind(kind: str, shape: tuple[int, ...], monk
     assert found.shape[0] == 6
     assert found.shape[1] <= 4000
     assert np.isfinite(found).all()
-    if "point" in kind:  # order and padding are of no account; a set without points is one too
+    if "point" in kind:  # order and padding do not matter, and a set may have no points
         values[0, ..., 5:, :] = 0
         values[1] = 0
         again = values[..., ::-1, :]

@@ -1,4 +1,4 @@
-"""The one reader of tables: cells are kept as they stand, and what cannot be kept is one line."""
+"""The reader of all tables keeps cells literally, and refuses in one line what it cannot keep."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_noise_is_a_table_or_one_line(tmp_path: Path, content: bytes, kind: str)
 
 
 def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
-    """Every byte of a small file changed, one at a time: no exception but ours."""
+    """Change every byte of a small file, one at a time; only `CmkdError` may be raised."""
     path = tmp_path / "table.parquet"
     pd.DataFrame({"id": ["a", "b"], "label": ["x", None]}).to_parquet(path)
     whole, refused = path.read_bytes(), 0
@@ -129,7 +129,7 @@ def test_labels_that_look_like_nothing_backslashes_and_blank_lines(make_folder: 
     ],
 )
 def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cell: str, says: str) -> None:
-    # the first row's file is not there
+    # the file of the first row is missing
     folder = make_folder(lambda rows: [row.update({column: cell if k else f"{cell}0"}) for k, row in enumerate(rows)])
     (folder / "files" / "note.txt").write_text("calm")
     (folder / "files" / "s1.SAFE").mkdir()
@@ -141,7 +141,7 @@ def test_columns_that_were_meant_otherwise(make_folder: Folder, column: str, cel
     ("edit", "says"),
     [
         (lambda text: f"sep=,\n{text}", ""),
-        (lambda text: text.replace("\n", ",,\n").replace(",,\n", "\n", 1), ""),  # commas too many, but in the header
+        (lambda text: text.replace("\n", ",,\n").replace(",,\n", "\n", 1), ""),  # surplus commas, except in the header
         (lambda text: f"\ufeff\ufeff{text}", ""),
         (lambda text: text.replace("\n", "\r"), ""),
         (lambda text: "sep=;\n" + text.replace(",", ";"), "separated by semicolons"),

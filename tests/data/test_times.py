@@ -1,4 +1,4 @@
-"""Times of captures: what is written in one form is read in that form, or refused in one line."""
+"""Times of captures in one form are read in that form, or refused in one line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_dates_in_every_form(moments: list[datetime], form: str, zone: str) -> N
 def test_counts_since_1970_by_magnitude(moments: list[datetime], unit: tuple[TimeUnit, int]) -> None:
     seconds = [int(moment.replace(tzinfo=UTC).timestamp()) for moment in moments]
     cells = [str(s * unit[1]) for s in seconds]
-    known = [times(*cells)] if max(moments) < datetime.now() else []  # later ones are no counts unless that is stated
+    known = [times(*cells)] if max(moments) < datetime.now() else []  # later times are counts only with a unit
     for found in (*known, times(*cells, unit=unit[0])):
         assert found.seconds.tolist() == pytest.approx(seconds, abs=1e-3)
         assert found.clock == "UTC"
@@ -85,8 +85,8 @@ def test_a_clock_of_its_own() -> None:
         (["2023-01-01T00:00:10", "2023-01-01"], "line 3: time '2023-01-01' has no time of day"),
         (["202301010010", "202301010011"], "have an unclear unit: give it with --time_unit"),
         (["0", "1700000000"], "have an unclear unit"),
-        (["2023031120000", "2023031150000"], "have an unclear unit"),  # year, day of the year, time: not ms
-        (["2301311200", "2301311210"], "have an unclear unit"),  # a year of two digits: not s
+        (["2023031120000", "2023031150000"], "have an unclear unit"),  # year, day of the year and time, not ms
+        (["2301311200", "2301311210"], "have an unclear unit"),  # a two-digit year, not s
         (["1700000000", "1700000000000"], "have an unclear unit"),
         (["2023-02-30T00:00:00Z"], "is not a date such as"),
         (["20230101000050", "20230101000055", "20230101000060"], "line 4: time '20230101000060' is not a date"),

@@ -1,4 +1,4 @@
-"""Vessels of AIS archives: both layouts, between reports, as identities of captures, and up to a trained student."""
+"""AIS archives: both layouts, positions between reports, identities of captures, and use up to a trained student."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_compressed_file_is_read(tmp_path: Path) -> None:
 
 
 def test_where_a_vessel_is(tmp_path: Path) -> None:
-    """Between reports, over the date line, beyond the last one for a while, and not in a long gap or at a leap."""
+    """Positions exist between reports, across the date line and shortly after the last one; not in gaps or jumps."""
     times = [0, 60, 60 + LONGEST_GAP + 1]
     rows = [american(1 + 366000000, s, 55 + NORTH * s, 10.0) for s in times]
     rows += [american(366000002, 0, 0, 179.999), american(366000002, 60, 0, -179.999)]
@@ -110,7 +110,7 @@ def test_where_a_vessel_is(tmp_path: Path) -> None:
     assert ground_distance(place[known], true[known], geographic=True).max() < 2  # 0.02 m/s off for 60 s
     over = tracks.at(1, np.array([START + 30]))[0]
     assert ground_distance(over, np.array([[0.0, 180.0]]), geographic=True)[0] < 0.1
-    assert np.isnan(tracks.at(2, np.array([START - 61, START + 121]))[0]).all()  # a degree in a minute is no ship
+    assert np.isnan(tracks.at(2, np.array([START - 61, START + 121]))[0]).all()  # 1 degree/min is too fast for a ship
     assert ground_distance(tracks.at(2, np.array([START + 9]))[0], np.array([[55.0, 10.0]]), geographic=True)[0] < 100
 
 
@@ -141,7 +141,7 @@ def test_labels_and_groups_of_the_list_stay(tmp_path: Path) -> None:
 
 
 def test_captures_are_identified_one_to_one_at_an_instant(tmp_path: Path) -> None:
-    """Two chips of an image near two ships; one ship in many images; one chip near nothing; one between two ships."""
+    """Cases: two chips of an image near two ships, a ship in many images, a chip near no ship, a chip between two."""
     rows = [american(219000001 + k, s, 55 + 0.01 * k, 10.0, kind) for k, kind in enumerate(("70", "52", "99")) for s in
             (0, 60)]  # fmt: skip
     tracks = read_tracks(write(tmp_path / "ais.csv", MARINE_CADASTRE, *rows), (START, START + 60))
@@ -185,9 +185,9 @@ def test_what_is_no_type_of_ship_is_refused(tmp_path: Path, entry: str, says: st
 
 
 def deliver(folder: Path, *, mmsi: bool = False, zone: str = "Z") -> list[str]:
-    """Write radar and optical images of 12 ships on parallel tracks, AIS reports, and return the arguments that pair.
+    """Write images of 12 ships on parallel tracks with AIS reports, and return the arguments that pair them.
 
-    The radar list has places as its sensor measures them, 30 m off; the optical one 4 s later too, or only the MMSI.
+    Both lists have positions with an error of 30 m, or only the MMSI (`mmsi`). The optical images are 4 s later.
     """
     generator, rows, lists = np.random.default_rng(0), [], {"optical": [], "radar": []}
     for k in range(12):
@@ -219,7 +219,7 @@ def test_from_ais_to_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert manifest["group"].tolist() == [str(219000000 + k) for k in range(12)]
     assert (manifest["optical"].str[-6:] == manifest["radar"].str[-6:]).mean() == 1
     record = pd.read_csv(tmp_path / "manifest.pairing.csv")
-    assert record["meters"].max() < (41 if mmsi else 1)  # a clock that is set 4 s back is 40 m of track
+    assert record["meters"].max() < (41 if mmsi else 1)  # setting the clock back by 4 s moves a ship by 40 m
     assert set(record["seconds"]) == {0.0 if mmsi else -4.0}
 
 

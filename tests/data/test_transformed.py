@@ -1,4 +1,4 @@
-"""The transformed data sets: what their loaders read, how they split, and what they refuse."""
+"""Data sets with a degraded view: what their loaders read, how they split, and what they refuse."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def member(archive: Path, name: str) -> np.ndarray:
 
 
 def in_file(name: str, source: Path) -> tuple[str, np.ndarray, int]:
-    """Return the id, pixels and label of one image, read here in another way than the loaders do."""
+    """Return id, pixels and label of one image, read here independently of the loaders."""
     match name:
         case "mnist" | "fashion_mnist":
             content = gzip.decompress((source / TEST).read_bytes())
@@ -224,9 +224,9 @@ def test_copies_of_test_images_are_left_out(tmp_path: Path) -> None:
     images, tests = (read_idx(source / file, axes=3, address="").copy() for file in (TRAIN, TEST))
     train, validation = (before.index["id"][before.rows(split)].tolist() for split in ("train", "validation"))
     number = [int(name[-5:]) for name in (*train[:3], validation[0])]
-    images[number[0]] = tests[4]  # the same
+    images[number[0]] = tests[4]  # an equal image
     images[number[1]] = np.clip(tests[9].astype(int) + 2, 0, 255)  # a little brighter
-    images[number[2]] = np.clip(tests[9].astype(int) + 40, 0, 255)  # another picture
+    images[number[2]] = np.clip(tests[9].astype(int) + 40, 0, 255)  # a different image
     images[number[3]] = tests[30]
     (source / TRAIN).write_bytes(gzip.compress(idx_bytes(images)))
     after = prepared("mnist", source, tmp_path / "after")
@@ -245,7 +245,7 @@ def test_folders_and_other_archives_are_read(tmp_path: Path) -> None:
     (source / "EuroSAT_RGB.zip").rename(source / "part.zip")
     renamed = DATASETS.find("eurosat")().prepare(
         source, tmp_path / "renamed"
-    )  # nothing is known of this file: no checksum
+    )  # a file of another name has no known checksum
     assert "read from part.zip (sha256 " in renamed.card.notes
     plain = tiny_source("mnist", tmp_path / "plain")
     expected = prepared("mnist", plain, tmp_path / "mnist").card.sha256
@@ -311,7 +311,7 @@ def test_options_are_checked(options: dict[str, object], says: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "eurosat"])
 def test_real_files(name: str, published: Callable[[str], Path], tmp_path: Path) -> None:
-    """The files as they are, checksums compared; counts, balance, no image on both sides, and a gap worth closing."""
+    """Check published files: checksums, counts, balance, no image in train and test, and a gap between the views."""
     from sklearn.linear_model import RidgeClassifier
 
     pack = DATASETS.find(name)(train_pairs=1000).prepare(published(name), tmp_path / "pack")  # type: ignore[call-arg]
@@ -324,7 +324,7 @@ def test_real_files(name: str, published: Callable[[str], Path], tmp_path: Path)
     train, validation, labels = pack.rows("train"), pack.rows("validation"), pack.index["label"].to_numpy()
     scores = {}
     for view in ("optical", "degraded"):
-        # four pixels to one: a linear model of every pixel of a thousand images learns them by heart
+        # blocks of 4 x 4 pixels are averaged, since a linear model of all pixels would memorize a thousand images
         values = pack.array(view)[np.r_[train, validation]].astype(np.float32)
         values = values.reshape(*values.shape[:2], values.shape[2] // 4, 4, -1, 4).mean((3, 5)).reshape(len(values), -1)
         model = RidgeClassifier(alpha=1e4).fit(values[: len(train)], labels[train])

@@ -1,1 +1,1 @@
-"""Tests of a student in use."""
+"""Tests of the use of a student: prediction, export, serving, evaluation."""

@@ -1,4 +1,4 @@
-"""Students that nothing trained: small, calibrated, and as `cmkd run` saves them."""
+"""Small untrained students, calibrated and saved as by `cmkd run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models as a run saves them, and pairs for them; nothing is trained."""
+"""Small untrained models, saved as by a run, and pairs for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHAPES: dict[Kind, tuple[int, ...]] = {
 
 
 class Own(nn.Module):
-    """A network of one's own."""
+    """A user's own network."""
 
     def __init__(self, modality: Modality, classes: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Own(nn.Module):
 
 
 class Deceptive(Own):
-    """Computes something else while it is exported."""
+    """Network that computes different logits while it is exported."""
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
@@ -47,14 +47,14 @@ class Deceptive(Own):
 
 
 class Branching(Own):
-    """Decides by its input's values, which no graph can."""
+    """Network that branches on the values of its input, which no exported graph can do."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if x.sum() > 0 else super().forward(-x)
 
 
 def values(modality: Modality, count: int) -> NDArray[np.generic]:
-    """Positive, heavy-tailed values, some points of them padding."""
+    """Return positive, heavy-tailed samples; some points are padding."""
     generator = np.random.default_rng(count)
     made = generator.gamma(2.0, 20.0, (count, *modality.shape))
     if modality.kind in ("points", "point_series"):
@@ -74,7 +74,7 @@ def saved(
     size: int | None = None,
     nodata: int | None = None,
 ) -> Path:
-    """A model with weights and running statistics of its own, as a run saves it."""
+    """Save an untrained model with random weights and running statistics as a run does, and return its file."""
     torch.manual_seed(0)
     shape = SHAPES[kind]
     channels = shape[0] if kind == "image" else shape[-1]
@@ -93,7 +93,7 @@ def saved(
 
 
 def pack(folder: Path, kind: Kind, *, dtype: str = "float32", classes: tuple[str, ...] = CLASSES) -> Pack:
-    """Pairs of the models of `saved`, labeled by chance."""
+    """Write a pack for the models of `saved`, with labels that do not depend on the samples."""
     modality = Modality("radar", kind, SHAPES[kind], dtype)
     with PackWriter(folder, CardInfo("harbor"), classes=classes, modalities=[modality]) as writer:
         splits = [("train", "validation")[k % 2] for k in range(120)]

@@ -1,4 +1,4 @@
-"""Temperature, thresholds and calibration error, against slow references and values by hand."""
+"""Temperature, thresholds and calibration error, compared with slow references and hand-computed values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cmkd.options import build
 def draw(
     pairs: int, classes: int, *, sharpness: float = 1.0, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Labels drawn from the softmax of logits, which are then multiplied by the sharpness."""
+    """Return random logits multiplied by `sharpness`, and labels drawn from the softmax before."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 1.5, (pairs, classes))
     target = (generator.gumbel(size=logits.shape) + logits).argmax(axis=1)
@@ -34,11 +34,11 @@ def test_the_temperature_is_the_best_of_a_fine_grid(sharpness: float) -> None:
     grid = np.exp(np.linspace(-3, 5, 4001))
     found = fit(logits, target).temperature
     assert loss(found) <= min(map(loss, grid)) + 1e-6
-    assert found == pytest.approx(sharpness, rel=0.15)  # what the labels were drawn with
+    assert found == pytest.approx(sharpness, rel=0.15)  # the labels were drawn with this temperature
 
 
 def margins(pairs: int, accuracy: float, generator: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Labels and logits of a model that is as sure where it is wrong as where it is right."""
+    """Return logits and labels of a model that is as confident in its errors as in its correct answers."""
     target = generator.integers(0, 3, pairs)
     said = np.where(generator.random(pairs) < accuracy, target, (target + 1) % 3)
     return generator.normal(0, 0.5, (pairs, 3)) + 3.5 * np.eye(3)[said], target
@@ -54,7 +54,7 @@ def test_few_pairs_that_are_all_right_do_not_make_new_pairs_worse() -> None:
     for pairs in (20, 40, 60):
         found = fit(*margins(pairs, 1.0, generator)).temperature
         assert found > 0.5 and loss(found) < loss(1.0) + 0.03
-    assert fit(*margins(2000, 0.96, generator)).temperature == pytest.approx(0.88, abs=0.05)  # the best of new pairs
+    assert fit(*margins(2000, 0.96, generator)).temperature == pytest.approx(0.88, abs=0.05)  # optimum for new pairs
 
 
 def test_thresholds_reach_the_precision_and_none_lower_does() -> None:
@@ -100,10 +100,10 @@ def test_nothing_overflows_and_what_is_no_number_is_rejected() -> None:
 def test_the_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.93, 0.07], [0.6, 0.4], [0.3, 0.7]])
     target = np.array([0, 1, 0, 0])
-    # bins of a tenth: .93 and .95 together, mean .94 against 1/2; .6 against 1; .7 against 0
+    # bins of width 0.1: .93 and .95 share one, mean .94 against accuracy 1/2; .6 against 1; .7 against 0
     assert calibration_error(probabilities, target, bins=10) == pytest.approx((2 * 0.44 + 0.4 + 0.7) / 4)
     assert [round(b["fraction"], 2) for b in reliability(probabilities, target, bins=10)] == [0.25, 0.25, 0.5]
-    assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0.0  # the last bin holds its upper end
+    assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0.0  # the last bin includes its upper end
 
 
 def test_the_calibration_error_is_that_of_a_slow_reference() -> None:

@@ -1,4 +1,4 @@
-"""``cmkd evaluate`` against sklearn, and the inputs that it refuses in one line."""
+"""``cmkd evaluate`` agrees with scikit-learn, and refuses bad inputs in one line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CLASSES = ("tanker", "tug", "ferry")
 
 
 class Harbor:
-    """Radar images of 24 vessels, ten of each; half have an optical image, some no label, and validation no radar."""
+    """Ten radar images of each of 24 vessels: half have an optical image, some lack a label, validation lacks radar."""
 
     def __len__(self) -> int:
         return 240
@@ -61,7 +61,7 @@ def harbor(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 
 def nearest(pack: Pack, noise: float, *, classes: tuple[str, ...] = CLASSES) -> Student:
-    """Return a student that compares the mean of an image with those of the classes, and hears noise."""
+    """Return a student that finds the class whose mean is nearest to the mean of an image, with added noise."""
 
     def logits(samples: np.ndarray) -> np.ndarray:
         heard = np.random.default_rng(len(samples)).normal(0, noise, len(samples))
@@ -266,13 +266,13 @@ def test_the_command_writes_numbers_and_a_page(
     first, second, out = checkpoint(harbor, tmp_path), checkpoint(harbor, tmp_path, "optical"), tmp_path / "out"
     assert main(["evaluate", str(first), str(second), "--data", str(harbor.path), "--out", str(out)]) == 0
     found, page = strict(out / "evaluation.json"), (out / "evaluation.html").read_text(encoding="utf-8")
-    assert found["data"]["pairs"] == 48  # those with a label that have both modalities
+    assert found["data"]["pairs"] == 48  # labeled pairs with both modalities
     assert [model["modality"] for model in found["models"]] == ["radar", "optical"]
     printed = capsys.readouterr().out
     assert found["verdict"] in printed and "ECE (%)" in printed and "resamples of 12 groups" in printed
     assert "of 12 groups), " in found["verdict"] and "McNemar" not in found["verdict"]
     assert found["verdict"] in page and "expected calibration error" in page
-    assert page.count('<svg role="img"') == 3 and page.count('<table class="heat">') == 2  # reliability, corruptions
+    assert page.count('<svg role="img"') == 3 and page.count('<table class="heat">') == 2  # reliability and corruptions
     assert main(["evaluate", str(first), "--data", str(harbor.path), "--out", str(out), "--robustness", "false"]) == 0
     assert "robustness" not in strict(out / "evaluation.json")["models"][0]
 
@@ -283,11 +283,11 @@ def test_the_student_of_a_file_is_measured_as_it_predicts(harbor: Pack, tmp_path
     found = evaluate({"a": student}, harbor, robustness=False)["models"][0]
     accuracy = float((student.probabilities(samples).argmax(1) == truth(harbor)).mean())
     assert found["scores"]["accuracy"]["value"] == pytest.approx(accuracy)
-    assert "accepted" not in found["scores"]  # it has no thresholds
+    assert "accepted" not in found["scores"]  # the student has no thresholds
 
 
 class Averages(torch.nn.Module):
-    """A network of one's own: the mean of each channel, then a linear layer."""
+    """A user's own network: the mean of each channel, then a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Exported students: equal to PyTorch, complete in one file, or refused."""
+"""Exported students equal those in PyTorch and are complete in one file, or the export is refused."""
 
 from __future__ import annotations
 
@@ -136,9 +136,9 @@ def test_ranges_come_from_training_pairs_and_the_more_accurate_file_is_kept(
         ranges.append(samples)
         return variants(path, samples, folder)
 
-    scores = iter([0.5, static, dynamic])  # the first is that of PyTorch
+    scores = iter([0.5, static, dynamic])  # the first is the score of the PyTorch model
     monkeypatch.setattr(quantizing, "_variants", seen)
-    monkeypatch.setattr(quantizing, "SLACK", 10.0)  # both files are tried
+    monkeypatch.setattr(quantizing, "SLACK", 10.0)  # so that both files are tried
     monkeypatch.setattr(quantizing, "accuracy", lambda *_: next(scores))
     found = quantize(Path(shutil.copy(ships.path, tmp_path)), ships.reference, data)
     np.testing.assert_array_equal(ranges[0], data.array("radar")[data.rows("train")])
@@ -288,7 +288,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.fixture(scope="module")
 def pictures(ships: Exported, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Files of two formats; one is resized."""
+    """Write image files of two formats; one needs resizing."""
     folder, paths = tmp_path_factory.mktemp("pictures"), []
     for name, size in (("a.png", (12, 10)), ("b.tif", (30, 20))):
         values = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)

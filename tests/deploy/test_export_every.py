@@ -1,4 +1,4 @@
-"""Every kind, scaling and encoder, exported and compared."""
+"""Models of every kind of modality, scaling and encoder are exported and compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_kind_scaling_and_encoder(
 ) -> None:
     path = saved(tmp_path, kind, encoder, dtype=dtype, size=size, scaling=scaling)
     found = export(path, module=None if isinstance(encoder, str) else encoder)
-    samples = values(found.reference.modality, 40)  # of which the first is all padding for points
+    samples = values(found.reference.modality, 40)  # for point sets, the first sample is all padding
     for batch in (samples, samples[:1], samples[1:2]):
         np.testing.assert_allclose(
             load_student(found.path, device="cpu").probabilities(batch), found.reference.probabilities(batch), atol=1e-4

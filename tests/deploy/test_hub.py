@@ -1,4 +1,4 @@
-"""`HubStudent`: saved and loaded by the hub's own mixin, in a folder and through a hub of one's own."""
+"""`HubStudent` is saved and loaded by the hub's own mixin, in a folder and through a local hub server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def run(radar_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, as far as its recommended student goes."""
+    """Write the part of a run's folder that concerns its recommended student."""
     folder = tmp_path_factory.mktemp("run")
     about = {"data": {"name": "ships"}, "test_accuracy": 0.875, "test": {"calibration_error": 0.03125}}
     rewrite(radar_student, folder / "student.safetensors", about)
@@ -59,7 +59,7 @@ def test_it_predicts_the_same_from_the_folder_and_can_be_saved_again(run: Path, 
         expected
     )
     found.save_pretrained(tmp_path / "twice")
-    found.save_pretrained(tmp_path / "once")  # its own folder
+    found.save_pretrained(tmp_path / "once")  # the folder that it was loaded from
     for name in ("README.md", "config.json", "student.safetensors"):
         assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
     assert ModelCard.load(tmp_path / "once" / "README.md").data.license == "mit"
@@ -71,7 +71,7 @@ def test_a_checkpoint_without_a_card_gets_one_and_a_folder_a_new_one(
     radar_student: Path, run: Path, tmp_path: Path
 ) -> None:
     HubStudent(run).save_pretrained(tmp_path)
-    HubStudent(radar_student).save_pretrained(tmp_path)  # a card of other weights would be wrong
+    HubStudent(radar_student).save_pretrained(tmp_path)  # the card of the earlier weights must not stay
     card = ModelCard.load(tmp_path / "README.md")
     assert "A classifier of radar samples" in card.text and "It distinguishes" not in card.text
     assert card.data.eval_results is None and card.data.license is None
@@ -96,11 +96,11 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     import cmkd
 
     with pytest.raises(CmkdError, match=r"the Hugging Face Hub needs huggingface_hub.*pip install 'cmkd\[hub\]'"):
-        cmkd.HubStudent  # noqa: B018  # fetched when it is first used
+        cmkd.HubStudent  # noqa: B018  # imported at first use
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's interface as one push and one download need."""
+    """HTTP handler with the part of the hub's interface that one push and one download need."""
 
     files: dict[str, bytes]
     COMMIT = "0" * 40

@@ -1,4 +1,4 @@
-"""`cmkd predict` on real files: every kind of input and output, and files that are broken in many ways."""
+"""`cmkd predict` on real files: all kinds of input and output, and many kinds of broken files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from cmkd.types import Modality
 from deploy.conftest import make_student
 
 Run = Callable[..., tuple[int, str, str]]
-pytestmark = pytest.mark.filterwarnings("default::cmkd.errors.CmkdWarning")  # a class of the student is called -tug
+pytestmark = pytest.mark.filterwarnings("default::cmkd.errors.CmkdWarning")  # the student has a class named -tug
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (8, 8)) -> Path:
@@ -266,10 +266,10 @@ def test_a_pack(run: Run, radar_student: Path, tmp_path: Path) -> None:
     student = load_student(radar_student, device="cpu")
     stated = replace(student, modality=replace(student.modality, file_nodata=70.0))
     item = list(find([str(tmp_path / "pack")], stated.modality))[6]
-    assert not next(find([str(tmp_path / "pack")], replace(student.modality, unit="dB"))).reason  # none is stated
+    assert not next(find([str(tmp_path / "pack")], replace(student.modality, unit="dB"))).reason  # has no unit
     assert callable(item.source)
     values = stated.sample(item.source(), reading=item.reading)
-    assert (values == 70).all()  # building the pack replaced what was nodata
+    assert (values == 70).all()  # nodata was replaced when the pack was built
 
 
 def test_an_empty_word_is_no_folder(run: Run) -> None:
@@ -369,7 +369,7 @@ def test_bad_input_is_one_line(
 
 
 class Averages(nn.Module):
-    """A network of one's own."""
+    """A user's own network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -427,7 +427,7 @@ def test_a_killed_writer_leaves_no_table(radar_student: Path, tmp_path: Path) ->
         while not (out.parent.exists() and list(out.parent.iterdir())) and time.monotonic() < limit:
             time.sleep(0.05)
         process.kill()
-    (begun,) = out.parent.iterdir()  # it was writing
+    (begun,) = out.parent.iterdir()  # it had begun to write
     assert begun.name.startswith(".table.csv.")
 
 
@@ -438,7 +438,7 @@ def test_a_stopped_writer_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: 
         @property
         def buffer(self) -> Iterator[bytes]:
             yield from [os.fsencode(one) + b"\n"] * 20
-            assert list(out.parent.iterdir())  # it is writing
+            assert list(out.parent.iterdir())  # it has begun to write
             os.kill(os.getpid(), signal.SIGTERM)
             yield b""
 

@@ -1,4 +1,4 @@
-"""The recommended student: chosen on validation alone, written with its card, and rewritten when a run goes on."""
+"""The recommended student is chosen only on validation, written with its card, and updated when a run continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_test_pairs_have_no_part_in_the_choice() -> None:
         measured = [r | {"test_accuracy": s, "test_log_loss": -s} for r, s in zip(rows, scores, strict=True)]
         found = recommended(measured)
         assert found is not None and (found["method"], found["seed"]) == ("a", 1)
-    assert recommended(rows) == rows[1]  # nor do they have to be there
+    assert recommended(rows) == rows[1]  # test scores are not required
 
 
 def test_one_lucky_student_does_not_choose_the_method() -> None:
@@ -96,7 +96,7 @@ def test_a_run_publishes_its_student_and_a_longer_run_another(squares: Pack, tmp
     assert about["test"]["accepted"] == pytest.approx(1 - found["rejected"].mean(), abs=0.02)
 
     Experiment(config(squares, out, methods="none,kd", seeds=2, min_precision=1.0), page=False).run()
-    assert load_student(out).calibration.precision == 1.0  # another precision trains nothing and is fitted again
+    assert load_student(out).calibration.precision == 1.0  # another precision only repeats the calibration
 
 
 def test_what_the_card_says_of_the_test_pairs_is_measured_on_them(squares: Pack, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Corruptions have the strength they state, and touch nothing else."""
+"""Corruptions have the stated strength and change nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_each_kind_of_modality_has_its_corruptions() -> None:
 
 
 def test_decibels_of_any_size_stay_finite() -> None:
-    high = np.full((1, *RADAR.shape), 4000.0)  # elevations that were taken for decibels
+    high = np.full((1, *RADAR.shape), 4000.0)  # elevations that are treated as decibels
     assert np.isfinite(named(RADAR, nonnegative=False)["speckle"].apply(high, 1.0, PerImage(0, range(1)))).all()
 
 
@@ -72,7 +72,7 @@ def test_a_stated_unit_says_what_speckle_multiplies(unit: str, mean: float, take
 def test_speckle_of_amplitudes_is_that_of_the_intensities_that_they_are_roots_of() -> None:
     modality = Modality("radar", "image", (1, 64, 64), "float32", (1.0,), (1.0,), unit="amplitude")
     found = named(modality)["speckle"].apply(np.full((4, 1, 64, 64), 3.0), 4.0, PerImage(0, range(4)))
-    assert (found**2).std() / (found**2).mean() == pytest.approx(0.5, rel=0.05)  # of 4 looks
+    assert (found**2).std() / (found**2).mean() == pytest.approx(0.5, rel=0.05)  # speckle of 4 looks
 
 
 @pytest.mark.parametrize("modality", [RADAR, OPTICAL, *KINDS.values()], ids=lambda m: m.kind)

@@ -1,4 +1,4 @@
-"""Maps of scenes: their georeference, their values against single predictions, missing values, and memory."""
+"""Maps of scenes: georeference, agreement with predictions of single tiles, missing values, and memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_georeference_and_the_files(
 def test_each_pixel_is_the_prediction_of_its_tile(
     radar_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also with tiles that are resized, a size that the stride does not divide, and a map of several rows of blocks."""
+    """Includes resized tiles, a size that is no multiple of the stride, and a map with several rows of blocks."""
     monkeypatch.setattr(module, "BLOCK", 16)
     student, values = load_student(radar_student, device="cpu"), random_bytes(1, 61, 47)
     source = write(tmp_path / "scene.tif", values)
@@ -92,7 +92,7 @@ def test_tiles_with_few_valid_values_have_no_prediction_and_others_are_filled(
 ) -> None:
     student, values = load_student(radar_student, device="cpu"), random_bytes(1, 32, 32) // 2 + 1
     values[0, 8:13, 16:24] = 0
-    values[0, 8:12, 8:16] = 0  # exactly half
+    values[0, 8:12, 8:16] = 0  # exactly half of a tile
     found = predict_scene(student, write(tmp_path / "s.tif", values, nodata=0), tmp_path / "map.tif", tile=8, stride=8)
     with rasterio.open(tmp_path / "map.tif") as classes, rasterio.open(found.probabilities) as probabilities:
         missing = classes.read(1) == 255
@@ -137,7 +137,7 @@ def test_a_fourth_band_is_no_transparency(tmp_path: Path) -> None:
     modality = Modality("optical", "image", (4, 8, 8), "uint8", (120.0,) * 4, (60.0,) * 4)
     student = load_student(make_student(tmp_path, modality, ("land", "water")), device="cpu")
     values = random_bytes(4, 16, 16)
-    values[3, :, :8] = 0  # near infrared over water; GDAL calls the band alpha
+    values[3, :, :8] = 0  # near infrared over water; GDAL reads the band as alpha
     found = predict_scene(student, write(tmp_path / "scene.tif", values), tmp_path / "map.tif", tile=8, stride=8)
     with rasterio.open(tmp_path / "scene.tif") as scene, rasterio.open(found.probabilities) as file:
         assert scene.colorinterp[3].name == "alpha"
@@ -191,7 +191,7 @@ def test_rational_polynomials_are_kept(radar_student: Path, tmp_path: Path) -> N
     from rasterio.rpc import RPC
     from rasterio.transform import RPCTransformer
 
-    one, row, column = ([float(k == place) for k in range(20)] for place in (0, 2, 1))  # of 1, longitude, latitude, ...
+    one, row, column = ([float(k == place) for k in range(20)] for place in (0, 2, 1))  # 1, longitude, latitude, ...
     given = RPC(
         height_off=0.0, height_scale=1.0, lat_off=50.0, lat_scale=0.1, long_off=7.0, long_scale=0.1,
         line_off=16.0, line_scale=16.0, line_num_coeff=row, line_den_coeff=one,

@@ -1,4 +1,4 @@
-"""The server: answers, limits, token, health, metrics, and its start and stop as a process."""
+"""The prediction server: answers, limits, token, health, metrics, and start and stop as a process."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def tiff(array: NDArray[Any], **options: Any) -> bytes:  # noqa: ANN401  # of ti
 
 
 def png(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A gray PNG that declares any number of pixels, whatever there is of them."""
+    """Return a gray PNG whose header declares `width` x `height` pixels, whatever its content."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -107,13 +107,13 @@ def png(width: int, height: int, pixels: bytes = b"") -> bytes:
 
 
 def many_pages(count: int) -> bytes:
-    """A TIFF of empty directories."""
+    """Return a TIFF file of `count` empty directories."""
     ends = [8 + 6 * k for k in range(1, count)]
     return b"II*\0" + struct.pack("<I", 8) + b"".join(struct.pack("<HI", 0, end) for end in [*ends, 0])
 
 
 def huge_jpeg(width: int, height: int) -> bytes:
-    """A JPEG whose header declares any number of pixels."""
+    """Return a JPEG whose header declares `width` x `height` pixels."""
     content = picture(GRAY, "JPEG")
     start = content.index(b"\xff\xc0") + 5
     return content[:start] + struct.pack(">HH", height, width) + content[start + 4 :]
@@ -278,7 +278,7 @@ def test_a_bad_body_is_refused_in_one_line(
 
 
 class Watch:
-    """Counts what the process opens or unpickles; an audit hook cannot be taken away, so it can be off."""
+    """Recorder of what the process opens or unpickles; it can be off, since an audit hook cannot be removed."""
 
     def __init__(self) -> None:
         self.on, self.seen = False, list[tuple[str, Any]]()
@@ -303,7 +303,7 @@ def test_no_request_opens_a_file(app: FastAPI, watch: Watch) -> None:
             for body, kind in cases:
                 await session.post("/predict?path=/etc/passwd", content=body, headers={"content-type": kind, **names})
 
-    asyncio.run(all_of_them())  # what they import is read from disk now
+    asyncio.run(all_of_them())  # imports read files in this first round
     watch.on = True
     asyncio.run(all_of_them())
     watch.on = False
@@ -383,7 +383,7 @@ def test_a_client_that_leaves_frees_its_place(student: Student) -> None:
 
 
 def held_up(student: Student, until: threading.Event) -> Student:
-    """The student, who answers no request before an event."""
+    """Return the student with predictions that wait for an event, 10 s at most."""
 
     def logits(given: NDArray[Any]) -> NDArray[np.float32]:
         until.wait(10)
@@ -554,7 +554,7 @@ def test_a_connection_without_a_whole_head_is_closed(
         if late == "second head":
             writer.write(whole)
             assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200")
-            await asyncio.sleep(0.5)  # longer than the limit, which an idle connection may last
+            await asyncio.sleep(0.5)  # longer than the limit; idle connections may stay
         writer.write(b"" if late == "connection" else part)
         assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
@@ -572,7 +572,7 @@ Start = Callable[[], tuple[subprocess.Popen[str], str]]
 
 @pytest.fixture(scope="module")
 def onnx_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A linear student as an ONNX file, which starts in a second."""
+    """Write a linear student as an ONNX file, whose server starts in a second."""
     onnx = pytest.importorskip("onnx")
     nodes = [
         onnx.helper.make_node("Cast", ["samples"], ["numbers"], to=onnx.TensorProto.FLOAT),
@@ -672,7 +672,7 @@ def test_a_request_that_outlasts_the_grace_is_refused_and_holds_nothing_up(onnx_
         process.send_signal(signal.SIGTERM)
         start = time.monotonic()
         _, errors = process.communicate(timeout=15)
-        assert time.monotonic() - start < 5  # of 30, and about 1 on an idle machine
+        assert time.monotonic() - start < 5  # the prediction takes 30 s; the end, about 1 s when idle
         asking.join()
     finally:
         process.kill()

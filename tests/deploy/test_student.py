@@ -1,4 +1,4 @@
-"""`load_student` and `Student.predict`: every form of input, and one line for everything that is none."""
+"""`load_student` and `Student.predict` accept all forms of input, and refuse everything else in one line."""
 
 from __future__ import annotations
 
@@ -133,14 +133,14 @@ def test_a_batch_size_below_one_is_refused(student: Student, images: np.ndarray)
 
 
 def test_a_copy_by_pickle_predicts_the_same(student: Student, images: np.ndarray) -> None:
-    copy = pickle.loads(pickle.dumps(student))  # processes of scikit-learn pass estimators on like this
+    copy = pickle.loads(pickle.dumps(student))  # processes of scikit-learn pass estimators like this
     assert copy.predict(images).equals(student.predict(images))
 
 
 def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     with pytest.raises(CmkdError, match=r"holds no student.safetensors: give a run's folder"):
         load_student(tmp_path)
-    (tmp_path / "settings.json").write_text("{}")  # of a run that was stopped in its first training
+    (tmp_path / "settings.json").write_text("{}")  # as in a run that was stopped in its first training
     with pytest.raises(CmkdError, match="run the same `cmkd run` again to finish it"):
         load_student(tmp_path)
 
@@ -235,6 +235,6 @@ def test_an_own_module_is_given_and_not_named_by_the_file(tmp_path: Path) -> Non
         load_student(path)
     student = load_student(path, module=Own)
     table = student.predict(np.arange(8.0).reshape(2, 4))
-    assert len(table) == 2 and not table["rejected"].any()  # no calibration, no thresholds
+    assert len(table) == 2 and not table["rejected"].any()  # without calibration, there are no thresholds
     with pytest.raises(CmkdError, match="holds 100000, which float16 cannot hold"):
         student.predict(np.full(4, 1e5))

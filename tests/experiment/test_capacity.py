@@ -1,4 +1,4 @@
-"""How many students train at once, and with how many threads."""
+"""Tests of how many students train at once, and with how many threads."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_threads_that_were_asked_for_leave_fewer_processes(run: ResolvedRun) -> 
 def test_one_process_where_several_are_of_no_use(run: ResolvedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     assert capacity.jobs(changed(run, devices=2), 9) == capacity.jobs(changed(run, num_nodes=2), 9) == 1
     assert capacity.jobs(run, 9, callbacks=True) == 1
-    assert capacity.jobs(replace(run, config=replace(run.config, epochs=1)), 9) == 1  # shorter than their start
+    assert capacity.jobs(replace(run, config=replace(run.config, epochs=1)), 9) == 1  # too short for a process
     monkeypatch.setattr(capacity, "free_memory", lambda: 3 * max(2**30, 2 * capacity._own_memory()) + 2**29)
     assert capacity.jobs(run, 9) == 3
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

@@ -33,7 +33,7 @@ def small(**changes: object) -> DistilledClassifier:
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[pd.DataFrame, np.ndarray]:
-    """Ninety pairs of three digits, and their names."""
+    """Return ninety pairs of three digits, and the names of the digits as labels."""
     images, labels = load_digits(n_class=3, return_X_y=True)
     optical = images[:90].reshape(-1, 1, 8, 8).astype(np.float32)
     radar = optical * np.random.default_rng(0).gamma(4.0, 0.25, optical.shape)
@@ -91,7 +91,7 @@ def test_it_is_cross_validated(
     assert is_classifier(small())
     scores = cross_val_score(small(), *digits, cv=2)
     assert scores.shape == (2,) and np.isfinite(scores).all()
-    assert list(tmp_path.iterdir()) == []  # the runs are gone
+    assert list(tmp_path.iterdir()) == []  # the folders of the runs are removed
     assert capfd.readouterr() == ("", "")
 
 
@@ -100,7 +100,7 @@ def test_it_learns_and_needs_the_poor_modality_alone(
 ) -> None:
     pairs, labels = digits
     assert fitted.classes_.tolist() == ["nil", "one", "two"]
-    assert fitted.score(pairs, labels) > 0.7  # a third by chance
+    assert fitted.score(pairs, labels) > 0.7  # chance is 1/3
     expected = fitted.predict_proba(pairs)
     assert expected.shape == (90, 3)
     np.testing.assert_allclose(expected.sum(1), 1.0)
@@ -176,7 +176,7 @@ def test_a_fit_that_fails_changes_nothing_and_leaves_its_folder_free(
     digits: tuple[pd.DataFrame, np.ndarray], tmp_path: Path
 ) -> None:
     pairs, labels = digits
-    model = small(epochs=np.int64(1)).fit(pairs, labels)  # as GridSearchCV passes numbers
+    model = small(epochs=np.int64(1)).fit(pairs, labels)  # GridSearchCV passes numpy numbers
     expected = model.predict(pairs)
     model.set_params(method="kdd", out=tmp_path / "run")
     with pytest.raises(CmkdError, match="unknown method 'kdd'"):

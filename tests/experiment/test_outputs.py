@@ -1,4 +1,4 @@
-"""``cmkd run --teacher.outputs FILE``: a teacher of which there are only its outputs."""
+"""``cmkd run --teacher.outputs FILE``: a teacher that is given only by its outputs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(data: Pack, out: Path, *arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def taught(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose teacher answers once to each pair, unchanged."""
+    """Run with a teacher whose outputs are those of each pair without augmentation (one view); return the folder."""
     out = tmp_path_factory.mktemp("taught") / "out"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CMKD_CACHE", str(out.parent / "cache"))
@@ -51,7 +51,7 @@ def taught(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outputs(squares: Pack, taught: Path) -> dict[str, NDArray[np.generic]]:
-    """The outputs of that teacher on all pairs that have its modality."""
+    """Return the outputs of the teacher of `taught` on all pairs that have its modality."""
     teacher, rows = load_model(taught / "teacher" / "best.safetensors")[0].eval(), np.arange(len(squares))
     rows = rows[squares.batch(rows).present["rich"].numpy()]
     with torch.no_grad():
@@ -86,14 +86,14 @@ def test_students_learn_the_same_from_the_outputs_as_from_the_teacher(
 ) -> None:
     path, out = save(tmp_path / name, outputs), tmp_path / "out"
     assert run(squares, out, "--methods", METHODS, "--teacher.outputs", path) == 0
-    assert capsys.readouterr().err == ""  # as asked, no progress
+    assert capsys.readouterr().err == ""  # no progress, as the options say
     assert weights(out) == weights(taught) and len(weights(out)) == 3
     found, expected = (read_json(place / "results.json")["teacher"] for place in (out, taught))
     for key in ("test_accuracy", "validation_accuracy", "test_pairs", "modality"):
         assert found[key] == expected[key]
     assert (found["checkpoint"], found["outputs"], found["seed"]) == (None, str(path), None)
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("result.json")}
-    assert run(squares, out, "--methods", METHODS, "--teacher.outputs", path) == 0  # and nothing is done again
+    assert run(squares, out, "--methods", METHODS, "--teacher.outputs", path) == 0  # nothing is trained again
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("result.json")}
 
 
@@ -101,7 +101,7 @@ def test_students_learn_the_same_from_the_outputs_as_from_the_teacher(
 def test_pairs_without_outputs_learn_from_their_labels_alone(
     squares: Pack, outputs: dict[str, NDArray[np.generic]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file has two thirds of the training pairs, and no others."""
+    """The file has outputs for two thirds of the training pairs, and for no others."""
     train = set(squares.index["id"].to_numpy()[squares.rows("train")].astype(str))
     kept = np.array([name in train and int(name.removeprefix("pair-")) % 3 > 0 for name in outputs["ids"]])
     path, out = save(tmp_path / "outputs.npz", outputs, kept), tmp_path / "out"
@@ -111,7 +111,7 @@ def test_pairs_without_outputs_learn_from_their_labels_alone(
     assert re.search(
         r"warning: '.*outputs.npz' lacks \d+ of \d+ whole training pairs, such as 'pair-\d+'; of", said.err
     )
-    assert len(set(weights(out).values())) == 2  # it does learn from them
+    assert len(set(weights(out).values())) == 2  # `kd` learns from the outputs in the file
     teacher = read_json(out / "results.json")["teacher"]
     assert teacher["test_accuracy"] is None and teacher["validation_accuracy"] is None and teacher["test_pairs"] > 0
     page = (out / "report.html").read_text()
@@ -203,7 +203,7 @@ def test_code_of_ones_own_that_changes_does_not_enter_the_folder(
     assert "ValueError: bad" in capsys.readouterr().err
     (tmp_path / "mine_of_outputs.py").write_text(code)
     del sys.modules["mine_of_outputs"]
-    assert run(squares, tmp_path / "out", *methods) == 0  # and fixed, as long as nothing was trained with it
+    assert run(squares, tmp_path / "out", *methods) == 0  # its code may change until it has trained a student
     assert run(squares, tmp_path / "out", *methods) == 0
     for checkpoint in (tmp_path / "out").glob("students/*/*/last.safetensors"):
         checkpoint.unlink()
@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
         resource.getrlimit(resource.RLIMIT_FSIZE),
     )
     command = ("--methods", "kd", "--teacher.outputs", path)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))  # Python ignores SIGXFSZ, so it is an error
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))  # Python ignores SIGXFSZ, so writes raise an error
     try:
         assert run(squares, tmp_path / "out", *command) == 2
     finally:

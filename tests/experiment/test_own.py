@@ -1,4 +1,4 @@
-"""Own modules and own data: trained in Python and by the command, loaded again, refused where they do not fit."""
+"""A user's own modules and data are trained in Python and by the command, loaded again, or refused if unsuitable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Own(nn.Module):
 
 
 class Pairs:
-    """Ninety pairs of bright and noisy squares."""
+    """Data set of ninety pairs of bright and noisy squares."""
 
     def __len__(self) -> int:
         return 90
@@ -73,7 +73,7 @@ def config(out: Path, **changes: object) -> RunConfig:
 
 
 class Count(Callback):
-    """Counts epochs."""
+    """Callback that counts epochs."""
 
     def __init__(self) -> None:
         self.epochs = 0
@@ -90,7 +90,7 @@ def test_own_modules_and_data_train_load_and_predict(tmp_path: Path) -> None:
     assert (first.epochs, second.epochs) == (3, 3)
     assert results["complete"] and (tmp_path / "out" / "report.html").exists()
     assert asked == config(tmp_path / "out", data=asked.data, teacher=asked.teacher, student=asked.student)
-    for name, value in asked.teacher.model.state_dict().items():  # what the caller holds is not trained
+    for name, value in asked.teacher.model.state_dict().items():  # the caller's module is not trained
         torch.testing.assert_close(value, teacher[name], rtol=0, atol=0)
 
     path = tmp_path / "out" / results["students"][1]["checkpoint"]
@@ -148,7 +148,7 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
         with pytest.raises(CmkdError, match="made from another data set: item 0 has changed; choose another --out"):
             Experiment(config(tmp_path / "out", data=Changed(name))).run()
     drawn = Changed("poor", random=True)
-    check_made_from(Pack.open(tmp_path / "out" / "data"), drawn)  # it cannot be compared with itself
+    check_made_from(Pack.open(tmp_path / "out" / "data"), drawn)  # random items cannot be compared, so accepted
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,12 @@ def test_layers_are_named_or_refused() -> None:
         wrap(recurrent, classifier="2", feature_maps=["1"])(x)
     output = wrap(unused, classifier="head", feature_maps=["body.0", "body"])(x)
     assert [m.shape for m in output.feature_maps] == [(2, 4, 8, 8)] * 2
-    assert not unused.head._forward_pre_hooks  # hooks live for one call
+    assert not unused.head._forward_pre_hooks  # hooks are removed after each call
 
 
 def test_a_network_that_returns_more_than_its_logits_is_told_how_to_take_part() -> None:
     class Answer(Own):
-        """Returns a dict, as the networks of transformers do."""
+        """Network that returns a dict, as those of transformers do."""
 
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
             return {"logits": super().forward(x)}
@@ -257,7 +257,7 @@ def test_the_example_runs_and_so_does_its_command(
     )
     words[words.index("runs/own")] = str(tmp_path / "command")
     words[words.index("--epochs") + 1] = "1"
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as in the command's own process
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as in a process of the command
     assert main(words) == 0 and (tmp_path / "command" / "report.html").exists()
 
 

@@ -1,4 +1,4 @@
-"""The checksum of the user's own code covers what it imports from beside it."""
+"""The checksum of a user's own code covers the modules that it imports from the same place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ tower = Tower()
     "flat_of_sources.py": "import mine_of_sources.method\n",
     "unused_of_sources.py": "not Python",
 }
-"""No `__init__.py` in the first folder, as where somebody runs in their own."""
+"""Modules of a user; the top folder has no `__init__.py`, as is usual for working folders."""
 
 
 @pytest.fixture

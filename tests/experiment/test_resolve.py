@@ -1,4 +1,4 @@
-"""What a configuration asks for, once its data are open."""
+"""Resolution of a configuration after its data are opened."""
 
 from __future__ import annotations
 

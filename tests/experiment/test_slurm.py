@@ -1,4 +1,4 @@
-"""Runs in a job of SLURM, told by the variables that it sets: stopped by its signal, as tasks of srun, and without."""
+"""Runs in SLURM jobs, simulated by its variables: stopped by its signal, as tasks of srun, and in a batch script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = {
     **{"SLURM_NODELIST": "localhost", "SLURM_TASKS_PER_NODE": "1"},
     **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"},
 }
-"""Variables of a batch script, and so of a command in it that srun did not start."""
+"""Variables in a batch script, and therefore in a command that srun did not start."""
 
 
 def srun(task: int) -> dict[str, str]:
@@ -31,7 +31,7 @@ def srun(task: int) -> dict[str, str]:
             "SLURM_JOB_ID": str(os.getpid()),
             "SLURM_NTASKS": "2",
             "SLURM_TASKS_PER_NODE": "2",
-        },  # the job gives the port
+        },  # the port is derived from the job ID
         **{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_STEP_ID": "0"},
         **{"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_TASKS_PER_NODE": "2"},
         "SLURM_STEP_NODELIST": "localhost",
@@ -82,7 +82,7 @@ def test_tasks_of_srun_and_devices_of_a_batch_script_train_as_two_processes_of_t
         out = tmp_path / name
         ended = [(*process.communicate(timeout=300), process.returncode) for process in begin(out)]
         assert all(code == 0 for *_, code in ended), ended
-        assert "".join(said for said, *_ in ended).count("report:") == 1  # one of them speaks
+        assert "".join(said for said, *_ in ended).count("report:") == 1  # only one process prints
         found[name] = {path.relative_to(out): path.read_bytes() for path in out.rglob("best.safetensors")}
     assert len(found["torchrun"]) == 2
     assert found["srun"] == found["batch"] == found["torchrun"]

@@ -1,4 +1,4 @@
-"""Students of several modalities in a run: trained, resumed, evaluated with each subset, or refused."""
+"""Students of several modalities are trained, resumed, evaluated with each subset of them, or refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def config(data: object, out: Path, methods: str = "none", **changes: object) ->
 
 @pytest.fixture(scope="module")
 def finished(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in which every seventh pair lacks the rich modality, one method of each family."""
+    """Run one method of each family on data where every seventh pair lacks the rich modality; return the folder."""
     out = tmp_path_factory.mktemp("subsets") / "out"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
@@ -57,7 +57,7 @@ def test_each_subset_is_evaluated_on_the_pairs_that_have_it(finished: Path, squa
             logits = predict(model, squares, rows, modalities=names)
             expected = scores(logits, squares.index["label"].to_numpy()[rows])["accuracy"]
             assert found["test_accuracy"] == expected and found["test_pairs"] == len(rows)
-        # beside other methods, the student is worth what it is with the poor modality alone
+        # in comparisons, the student counts with its scores on the poor modality alone
         assert {k: student[k] for k in student["subsets"]["poor"]} == student["subsets"]["poor"]
         table = pd.read_parquet((finished / student["checkpoint"]).parent / "test.parquet")
         assert student["test_accuracy"] == pytest.approx((table["target"] == table["predicted"]).mean())

@@ -1,4 +1,4 @@
-"""A teacher that another run has trained is copied, if all that its training depends on is equal."""
+"""The teacher of another run is copied if everything that its training depends on is equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cmkd.training.job import TrainingJob
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the titles of what is trained from now on; the code is that of a commit."""
+    """Return a list to which the titles of trainings are added; the code counts as committed."""
     titles, fit = list[str](), fitting.fit
 
     def counted(job: TrainingJob, *settings: Any, **options: Any) -> Path:  # noqa: ANN401
@@ -41,7 +41,7 @@ def run(out: Path, *, severity: float = 0.2, **options: Any) -> dict[str, Any]: 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.int64]]:
-    """Return the rows on which the structure of each model is measured from now on."""
+    """Return a list to which the rows are added on which the structure of each model is measured."""
     found, features = list[NDArray[np.int64]](), measure.stage_features
 
     def spy(model: Any, pack: Any, rows: Any, **options: Any) -> Any:  # noqa: ANN401

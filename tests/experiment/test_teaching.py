@@ -1,4 +1,4 @@
-"""How a teacher's outputs reach the students of a run: computed once, within the limit of the cache."""
+"""A teacher's outputs are computed once for all students of a run, within the limit of the cache."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def config(data: Pack, out: Path, methods: str, **changes: object) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def trained(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> TeacherConfig:
-    """A trained teacher, for runs that train none."""
+    """Train a teacher for runs that train none; return its configuration."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("cmkd.experiment.runner.write_report", lambda folder: None)
@@ -59,7 +59,7 @@ def weights(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
-    """Whether averaged, and the view, of each pass of a teacher over the pairs."""
+    """Return a list to which (averaged, view) is added for each pass of a teacher over the pairs."""
     made: list[tuple[bool, int]] = []
 
     def counting(teacher: Model, pack: Pack, views: Views, maps: MapSizes, *, device: str) -> tuple[Contents, Compute]:
@@ -77,7 +77,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[TrainingJob, Tensor]]:
-    """Return what is trained from now on, by its title, with its first weights."""
+    """Return a dictionary that fills with each training, by title, and its initial weights."""
     found: dict[str, tuple[TrainingJob, Tensor]] = {}
 
     def seen(job: TrainingJob, *rest: object, **options: object) -> Path:
@@ -137,14 +137,14 @@ def test_records_are_computed_once_for_all_students_and_runs(
 ) -> None:
     asked = config(squares, tmp_path / "one", "ds,fitnet,at", seeds=2, teacher=trained)
     results = Experiment(asked).run()
-    once = [(True, 0), (True, 1), (False, 0), (False, 1)]  # 128 pairs are one chunk; an average of two, and two views
+    once = [(True, 0), (True, 1), (False, 0), (False, 1)]  # one chunk: an average of two views, then two views
     assert results["complete"] and len(results["students"]) == 6 and passes == once
     Experiment(replace(asked, out=tmp_path / "two", methods="kd,at", seeds=1)).run()
     assert passes == once
     first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert len(second) == 2 and len(first.items() & second.items()) == 1
     Experiment(replace(asked, out=tmp_path / "three", methods="kd", seed=5, seeds=1)).run()
-    assert passes == [*once, (True, 0), (True, 1)]  # other views
+    assert passes == [*once, (True, 0), (True, 1)]  # another seed has other views
 
 
 @pytest.mark.parametrize("methods", ["none", "koleo"])
@@ -163,7 +163,7 @@ def test_a_teacher_may_run_in_each_step(
     assert not passes and not own_cache.exists()
     Experiment(replace(live, out=tmp_path / "cached", teacher=trained)).run()
     new, cached = weights(tmp_path / "live"), weights(tmp_path / "cached")
-    # as many views as passes are new ones in each pass, and an average is not
+    # `fitnet` sees a new view in each pass, cached or not; `kd` learns from an average if cached, so it differs
     assert {name.split("/")[1] for name, _ in new.items() & cached.items()} == {"fitnet"} and len(new) == 2
 
 
@@ -232,7 +232,7 @@ def test_a_self_trained_teacher_learns_from_an_earlier_one_on_the_pairs_without_
     same, other = (place / "best.safetensors" for place in (folder / "first", folder))
     reference = (tmp_path / "alone" / "teacher" / "best.safetensors").read_bytes()
     assert same.read_bytes() == reference != other.read_bytes()
-    assert weights(tmp_path / "out") != weights(tmp_path / "alone")  # the students learn from the second
+    assert weights(tmp_path / "out") != weights(tmp_path / "alone")  # students learn from the second teacher
     before = sorted(path.stat().st_mtime_ns for path in folder.rglob("best.safetensors"))
     Experiment(config(squares, tmp_path / "out", "kd,none", teacher=teacher, label_fraction=0.2)).run()
     assert sorted(path.stat().st_mtime_ns for path in folder.rglob("best.safetensors")) == before

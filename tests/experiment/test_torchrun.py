@@ -1,4 +1,4 @@
-"""torchrun brings the number of processes, and a run under it equals one of its own processes."""
+"""torchrun sets the number of processes, and a run under it equals a run that starts its own processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmkd.experiment.resolve import resolve
 
 RUN = [
     *("run", "--data", "digits", "--methods", "none,kd,fitnet", "--seeds", "1", "--epochs", "2"),
-    *("--optimizer.learning_rate", "0.001"),  # at a higher one rounding grows too fast to compare
+    *("--optimizer.learning_rate", "0.001"),  # at a higher rate, rounding differences grow too fast
 ]
 
 
@@ -32,7 +32,7 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
         )
         printed.append(done.stdout)
-    assert printed[1].count("report:") == 1  # one of them speaks
+    assert printed[1].count("report:") == 1  # only one process prints
     models = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("history.csv")]
     assert len(models) == 4
     for path in models:

@@ -1,4 +1,4 @@
-"""Options are chosen on the validation pairs alone, and a stopped tuning ends like a whole one."""
+"""Options are chosen only on validation pairs, and a stopped tuning ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_each_part_of_a_sum_has_options_of_its_own() -> None:
 
 
 def student(options: Options) -> Mapping[str, Any]:
-    """Stand in for a training: best at a temperature of 4 and a weight of 1."""
+    """Replacement of a training, with the best result at a temperature of 4 and a weight of 1."""
     far = np.abs(np.log([options["kd.temperature"] / 4, options["kd.weight"]]))
     return {"validation_accuracy": 1.0 - float(far.sum()) / 10, "validation_log_loss": 1.0, "test_accuracy": 0.0}
 
@@ -89,7 +89,7 @@ def test_trials_begin_with_the_options_given_get_better_and_end_alike_when_stopp
     assert row is not None and row["options"] == whole.chosen() and row["trials"] == 25
     accuracies = row["validation_accuracies"]
     assert accuracies[0] == student({"kd.temperature": 2.0, "kd.weight": 4.0})["validation_accuracy"]
-    # random draws fill the first ten trials; a sampler that learns from them comes close to the best
+    # the first ten trials are drawn at random; the sampler learns from them and comes close to the optimum
     assert max(accuracies[10:]) > max(accuracies[:10]) > accuracies[0] and max(accuracies) > 0.97
 
 
@@ -98,7 +98,7 @@ def test_a_stopped_trial_keeps_the_options_that_it_began_with(tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt):
         trials(tmp_path, 2).run(1, stopped)
     begun = json.loads((tmp_path / "trials.json").read_text())["trials"][1]["options"]
-    trials(tmp_path, 2, seed=1).run(1, student)  # another seed, as another release of Optuna, would draw others
+    trials(tmp_path, 2, seed=1).run(1, student)  # another seed, like another Optuna, would draw others
     assert json.loads((tmp_path / "trials.json").read_text())["trials"][1]["options"] == begun
 
 
@@ -113,7 +113,7 @@ def test_a_trial_that_diverges_is_passed_over_unless_it_is_the_first(tmp_path: P
     for number, train in enumerate((student, diverged, student)):
         assert summary(tmp_path, 3) is None
         made.run(number, train)
-        if number == 0:  # what is not for its options is tried again
+        if number == 0:  # a trial that fails for reasons other than its options is repeated
             with pytest.raises(CmkdError, match="no space left"):
                 made.run(1, full)
     row = summary(tmp_path, 3)
@@ -147,7 +147,7 @@ def test_trials_come_first_and_those_of_a_method_one_after_another(tmp_path: Pat
         *("none, seed 0", "self_training, seed 0", "kd, seed 0", "kd(temperature=2,weight=1), seed 0"),
     ]
     begun: list[str] = []
-    while chain:  # as many at a time as there can be
+    while chain:  # begin as many at a time as possible
         side_by_side: list[PlannedStudent] = []
         while student := ready(chain, side_by_side):
             side_by_side.append(student)
@@ -172,7 +172,7 @@ def experiment(out: Path, methods: str, data: Pack | str = "digits", **changes: 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, str]:
-    """A run that tunes two methods, the student of the second taught by another student, and what it printed."""
+    """Tune `kd` and `self_training`, whose teacher is a student; return the folder and the printed text."""
     out, printed = tmp_path_factory.mktemp("runs") / "tuned", StringIO()
     words = [f"--{role}.model={SMALL}" for role in ("teacher", "student")]
     words += ["--seeds=1", "--epochs=1", "--tune=2", "--trainer.progress=none"]
@@ -204,7 +204,7 @@ def test_the_best_options_are_those_of_all_students_and_are_told(finished: tuple
 def test_trials_leave_no_models_and_nothing_of_the_test_pairs(finished: tuple[Path, str]) -> None:
     out, _ = finished
     results = files(out / "tuning", "result.json")
-    assert len(results) == 5  # two trials of each method, and the student that teaches self_training's
+    assert len(results) == 5  # two trials per method, and the student that teaches in self_training
     assert not any(b'"test_' in text for text in results.values()) and not files(out / "tuning", "test.parquet")
     assert set(files(out / "tuning", "best.safetensors")) == {"none/teacher/best.safetensors"}
 
@@ -231,7 +231,7 @@ def test_the_order_of_trainings_changes_nothing(finished: tuple[Path, str], tmp_
 
 
 class StopInside(Callback):
-    """Stop amid a training."""
+    """Callback that stops in the middle of a training."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -252,7 +252,7 @@ def test_a_run_stopped_in_a_trial_resumes_it_and_test_labels_change_no_choice(
     other = Pack(digits.path, digits.card, digits.index.assign(label=labels))
     trial = tmp_path / "tuning" / "kd" / "trial-1"
     saving = experiment(tmp_path, "kd", other, trainer=QUIET | {"checkpoint_seconds": 0.0})
-    with pytest.raises(SystemExit):  # as Lightning ends after Ctrl-C
+    with pytest.raises(SystemExit):  # Lightning exits like this after Ctrl-C
         replace(saving, callbacks=[StopInside(trial)]).run()
     assert (trial / "last.safetensors").exists() and not (tmp_path / "students").exists()
     results = experiment(tmp_path, "kd", other).run()

@@ -1,4 +1,4 @@
-"""Students in processes of their own: the same files, and what happens where one fails."""
+"""Students in separate processes have the same files, and one that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUIET = TrainerConfig(progress="none", accelerator="cpu")
 
 
 class Diverge(Callback):
-    """Makes the loss of one student infinite."""
+    """Callback that makes the loss of one student infinite."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -46,7 +46,7 @@ def config(out: Path, data: Pack | str = "digits", **changes: object) -> RunConf
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return what must not depend on how students were trained."""
+    """Return the files that must not depend on how students were trained."""
     kept = ("best.safetensors", "last.safetensors", "history.csv", "result.json", "results.json", "settings.json")
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in kept}
 
@@ -75,13 +75,13 @@ def test_students_have_the_commit_of_their_code_whatever_is_committed_meanwhile(
 def test_side_by_side_gives_the_same_bytes_as_one_after_another(
     tmp_path: Path, digits: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))  # another test may have had this teacher
+    monkeypatch.setenv("CMKD_CACHE", str(tmp_path / "cache"))  # another test may have cached this teacher
     one = Experiment(config(tmp_path / "one", digits, jobs=1)).run()
     assert Experiment(config(tmp_path / "two", digits, jobs=2)).run() == one and one["complete"]
     expected, got = files(tmp_path / "one"), files(tmp_path / "two")
     assert len(expected) == 3 * 4 + 2 and expected.keys() == got.keys()
     assert [name for name in expected if expected[name] != got[name]] == []
-    assert capfd.readouterr() == ("", "")  # no process says anything by itself
+    assert capfd.readouterr() == ("", "")  # no process prints by itself
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_a_student_that_diverges_is_named_and_the_others_are_trained(tmp_path: P
     with pytest.raises(CmkdError, match=r"^none, seed 1: training diverged near step \d+: .*--optimizer") as caught:
         Experiment(asked, (Diverge(1),)).run()
     assert "\n" not in str(caught.value)
-    results = Experiment(asked).run()  # continues with the one that is missing
+    results = Experiment(asked).run()  # continues with the missing student
     assert results["complete"] and [s["seed"] for s in results["students"]] == [0, 1, 2]
 
 
@@ -105,7 +105,7 @@ def test_results_are_complete_with_the_last_student_that_is_asked_for(squares: P
 
 
 def work(folder: Path, student: PlannedStudent, tell: Tell) -> None:
-    """Stand in for a training: quick, and able to fail in every way."""
+    """Replacement of a training that is quick and can fail in many ways."""
     tell(Report(student.title, 0.0, 0, 1, None))
     with (folder / "begun").open("a") as file:
         file.write(f"{student.seed} {os.getpid()}\n")

@@ -1,7 +1,8 @@
-"""Fuzzes all targets in turn: ``make fuzz SECONDS=600``.
+"""Fuzz all targets in turn: ``make fuzz SECONDS=600``.
 
-New findings, an input and a traceback each, go to ``runs/fuzz``, which git ignores; ``--adopt`` moves their inputs to
-the corpus, which the fast suite runs. Cases and seconds add up in ``benchmarks/results/fuzz.json`` and ``fuzz.md``.
+Each new finding, an input with its traceback, is written to ``runs/fuzz``, which git ignores. ``--adopt`` moves the
+inputs to the corpus, which the fast suite runs. Cases and seconds accumulate in ``benchmarks/results/fuzz.json`` and
+``fuzz.md``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MOST_KEPT = 2**15
 
 
 def main() -> None:
-    """Fuzz, and write the table."""
+    """Fuzz the targets, and write the table."""
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="time for all targets together")
     parser.add_argument("--targets", default=",".join(TARGETS), help="names by comma")

@@ -1,4 +1,4 @@
-"""One case: an input, what a target makes of it, and which finding that is."""
+"""Cases: how inputs are generated, how a target is tried on one, and how a finding is classified and reduced."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from fuzz.mutation import MOST_BYTES, mutate
 from fuzz.targets import Check, Target
 
 CORPUS = Path(__file__).parent / "corpus"
-"""Found inputs of each target, minimized, and others that reach far."""
+"""Folder of the stored inputs of each target: minimized findings, and others that reach deep into the code."""
 PACKAGE = Path(cmkd.__file__).parent
 DRAWN = 0.25
-"""Share of drawn cases, which take ten times as long to make as damaged ones."""
+"""Fraction of cases drawn by hypothesis, which take ten times as long to make as damaged ones."""
 POOL = 500
-"""Most drawn inputs that are damaged further."""
+"""Most inputs, valid and drawn, that are kept for further damage."""
 SHRINK_SECONDS = 2.0
-"""Most CPU time to make a found input smaller."""
+"""Most CPU seconds for reducing the input of a finding."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a target did wrong.
+    """A failure of a target.
 
     Args:
-        kind: the exception, the warning, ``memory``, ``hang`` or the signal that ended the process.
-        place: functions where it happened, in cmkd and below it.
-        text: traceback.
+        kind: type of the exception or warning, ``memory``, ``hang``, or the signal or exit code that ended the process.
+        place: functions in which the failure occurred: the last one in cmkd, and the last one of all.
+        text: traceback of the failure.
     """
 
     kind: str
@@ -46,12 +46,12 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """File name of the finding; one for all inputs with the same kind and place."""
+        """File name of the finding, the same for all inputs with the same kind and place."""
         return f"found-{self.kind}-{sha256(self.place.encode()).hexdigest()[:8]}"
 
 
 def tried(check: Check, data: bytes) -> Finding | None:
-    """Run a case, and return what is wrong with it."""
+    """Run a case, and return the finding, or None if the input was read or refused properly."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", CmkdWarning)
@@ -75,9 +75,9 @@ def _parts(warning: warnings.WarningMessage) -> tuple[Warning | str, type[Warnin
 
 
 def _ran_out(error: BaseException | None) -> bool:
-    """Whether an error was made of one for a lack of memory, which a stated limit should have come before."""
+    """Return whether an error was caused by a lack of memory, which a stated limit should have prevented."""
     seen = set[int]()
-    while error is not None and id(error) not in seen:  # chains may be circles
+    while error is not None and id(error) not in seen:  # chains of errors may be cyclic
         if isinstance(error, MemoryError):
             return True
         seen.add(id(error))
@@ -93,7 +93,7 @@ def _found(kind: str, error: BaseException) -> Finding:
 
 
 def generated(target: Target, valid: Sequence[bytes], random: Random) -> Iterator[bytes]:
-    """Yield cases without end: drawn by hypothesis where the target has a strategy, and damaged inputs."""
+    """Yield endless cases: damaged inputs and, if the target has a strategy, inputs drawn by hypothesis."""
     pool = list(valid)
     drawing = _drawing(target)
     while True:
@@ -145,5 +145,5 @@ def smaller(check: Check, data: bytes, finding: Finding) -> bytes:
 
 
 def kept(folder: Path, name: str) -> dict[str, bytes]:
-    """Return the stored inputs of a target by name."""
+    """Return the stored inputs of a target, by the name of their file."""
     return {path.stem: path.read_bytes() for path in sorted((folder / name).glob("*.bin"))}

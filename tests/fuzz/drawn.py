@@ -1,4 +1,4 @@
-"""Texts that hypothesis draws: tables, lists of captures, configurations, expressions, options."""
+"""Strategies of hypothesis for texts: tables, lists of captures, configurations, expressions, options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
     max_leaves=5,
 )
-"""Whatever YAML can hold."""
+"""Strategy for any value that YAML can hold."""
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> bytes:
@@ -40,7 +40,7 @@ def _csv(rows: Sequence[Sequence[str]]) -> bytes:
 
 @st.composite
 def tables(draw: st.DrawFn, columns: Sequence[str], cells: st.SearchStrategy[str]) -> bytes:
-    """Draw a CSV file whose columns are mostly the ones that are known."""
+    """Draw a CSV file, mostly with known columns."""
     names = st.one_of(st.sampled_from(columns), st.sampled_from(columns), TEXT)
     header = draw(st.one_of(st.just(list(columns)), st.lists(names, min_size=1, max_size=8)))
     width = len(header)
@@ -117,7 +117,7 @@ EXPRESSIONS = st.lists(
 
 @st.composite
 def option_lines(draw: st.DrawFn) -> bytes:
-    """Draw a method and options, most of them its own, a line each."""
+    """Draw a method and options, most of them its own, one per line."""
     name = draw(METHOD)
     own = list(parameters(METHODS[name]))
     names = st.one_of(st.sampled_from(own), TEXT) if own else TEXT

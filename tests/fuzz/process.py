@@ -1,4 +1,4 @@
-"""Cases in a process of their own, whose memory and time are limited, and which may die."""
+"""Run cases in a separate process, which has limited memory and time and may die."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ from fuzz.mutation import MOST_BYTES
 from fuzz.targets import TARGETS
 
 MEMORY = 2**30
-"""Most bytes that a case may take, beyond what the imports took."""
+"""Most bytes of memory for a case, beyond those of the imports."""
 CPU_SECONDS, WALL_SECONDS = 5, 60
-"""Longest case; the machine may be busy, so that the clock on the wall is given more."""
+"""Most CPU time and elapsed time for a case; the latter is longer because the machine may be busy."""
 _HEAD = struct.Struct("QQQ")
 
 
 class Progress:
-    """What a process is at, in memory that outlives it: number of cases, of known inputs tried, and the case."""
+    """Progress in memory that outlives a process: number of cases, number of known inputs tried, and current input."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _HEAD.size + 4 * MOST_BYTES)
         self.cases = self.replayed = 0
 
     def begin(self, data: bytes, *, replay: bool) -> None:
-        """Note a case before it runs."""
+        """Record a case before it runs."""
         self.cases, self.replayed = self.cases + 1, self.replayed + replay
         self._memory[: _HEAD.size] = _HEAD.pack(self.cases, self.replayed, len(data))
         self._memory[_HEAD.size : _HEAD.size + len(data)] = data
 
     def last(self) -> bytes:
-        """Take over the numbers from the process, and return its last case."""
+        """Read the counts of the ended process, and return the input of its last case."""
         self.cases, self.replayed, length = _HEAD.unpack(self._memory[: _HEAD.size])
         return self._memory[_HEAD.size : _HEAD.size + length]
 
 
 @dataclass
 class Session:
-    """Fuzzing of one target, over as many processes as it takes.
+    """Fuzzing of one target; each time its process dies, another one continues.
 
     Args:
-        name: of the target.
+        name: name of the target.
         found: folder of new findings.
-        seed: of the cases.
+        seed: random seed of the cases.
     """
 
     name: str
@@ -87,15 +87,15 @@ class Session:
 
     @property
     def open(self) -> Path:
-        """File with the names of the findings that are not fixed, a line each."""
+        """File with the names of the findings that are not fixed, one per line."""
         return self.found / self.name / "open.txt"
 
     def names(self) -> set[str]:
-        """Return the findings that are not fixed."""
+        """Return the names of the findings that are not fixed."""
         return set(self.open.read_text().split())
 
     def keep(self, finding: Finding, data: bytes) -> None:
-        """Store a finding, unless it is one of those that are open."""
+        """Store a finding, unless the same one is already open."""
         name, known = finding.name, {**kept(CORPUS, self.name), **kept(self.found, self.name)}
         again = next((other for other, stored in known.items() if stored == data), None)
         if again is None and any(re.sub(r"\.\d+$", "", other) == name for other in self.names()):
@@ -112,7 +112,7 @@ class Session:
     def _process(self, end: float, errors: int) -> int:
         sys.stdout.flush()
         child = os.fork()
-        if child == 0:  # pragma: no cover  # measured in no process that dies
+        if child == 0:  # pragma: no cover  # coverage cannot be measured in a process that dies
             status = 1
             try:
                 os.dup2(errors, 1)
@@ -164,7 +164,7 @@ def _limit_memory() -> None:
 
 
 def _death(status: int, said: str) -> Finding:
-    """Return what ended a process, from its status and the traceback that faulthandler wrote."""
+    """Return the finding that ended a process, from its status and the traceback that faulthandler wrote."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     slow = number in (signal.SIGPROF, signal.SIGALRM)
     kind = "hang" if slow else signal.Signals(number).name if number else f"exit{os.WEXITSTATUS(status)}"

@@ -1,4 +1,4 @@
-"""Targets with a product of this package around the damaged file: packs, models, outputs, servers, exports."""
+"""Targets that damage one file of a product of this package: packs, models, outputs, requests, exports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cmkd.types import Modality
 from fuzz import seeds
 
 Check = Callable[[bytes], object]
-"""Returns, or raises `CmkdError`; anything else is a finding."""
+"""Function of an input that returns or raises `CmkdError`; anything else is a finding."""
 
 SENSORS = (Modality("optical", "image", (3, 4, 4), "uint8"), Modality("radar", "series", (5, 2), "float32"))
 CLASSES = ("cat", "dog")
@@ -61,13 +61,13 @@ def use_pack(path: Path) -> None:
 
 
 def pack_file(name: str, folder: Path) -> tuple[Sequence[bytes], Check]:
-    """One damaged file of a pack."""
+    """Target: one damaged file of a pack."""
     path = make_pack(folder).path / name
     return [path.read_bytes()], lambda data: (path.write_bytes(data), use_pack(path.parent))
 
 
 def checkpoint(folder: Path) -> tuple[Sequence[bytes], Check]:
-    """A model's file, with what its description asks for."""
+    """Target: the file of a model, which is loaded as described in it and used for a prediction."""
     path, valid = folder / "student.safetensors", []
     calibration = {"temperature": 1.5, "thresholds": [0.4, None], "precision": 0.9, "pairs": 10}
     for name, modality in (("thin_resnet(width=4,stages=1)", SENSORS[0]), ("series_net(width=4)", SENSORS[1])):
@@ -86,7 +86,7 @@ def checkpoint(folder: Path) -> tuple[Sequence[bytes], Check]:
 
 
 def outputs(suffix: str, folder: Path) -> tuple[Sequence[bytes], Check]:
-    """Outputs of a teacher that is not run here."""
+    """Target: a file with the outputs of an external teacher."""
     pack, path = make_pack(folder), folder / f"outputs{suffix}"
     names = pack.index["id"].tolist()
     logits, embedding = np.ones((12, 2), np.float32), np.ones((12, 3), np.float32)
@@ -107,7 +107,7 @@ def outputs(suffix: str, folder: Path) -> tuple[Sequence[bytes], Check]:
 
 
 def request(folder: Path) -> tuple[Sequence[bytes], Check]:
-    """Bodies of requests; the first byte tells the format and the model."""
+    """Target: bodies of requests; the first byte selects the format and the modality."""
     limits, gray = Limits(body_mb=1, pixels=2**16), Modality("radar", "image", (1, 4, 4), "uint8")
     color, bands = replace(gray, shape=(3, 4, 4)), replace(gray, shape=(3, 4, 4), dtype="float32")
     sound, vector = Modality("sound", "series", (8, 1), "int16"), Modality("spectrum", "vector", (8,), "float32")
@@ -132,7 +132,7 @@ def request(folder: Path) -> tuple[Sequence[bytes], Check]:
 
 
 def hub_file(name: str, folder: Path) -> tuple[Sequence[bytes], Check]:
-    """One damaged file of a data set in the hub's layout."""
+    """Target: one damaged file of a data set in the layout of the Hugging Face hub."""
     home = export_pack(make_pack(folder), folder / "hub")
     (path,) = home.glob(name)
     made = folder / "made"
@@ -148,7 +148,7 @@ def hub_file(name: str, folder: Path) -> tuple[Sequence[bytes], Check]:
 
 
 def faults(folder: Path) -> tuple[Sequence[bytes], Check]:
-    """A report of `cmkd data check`."""
+    """Target: a report of `cmkd data check`."""
     path = folder / "faults.json"
     fault = Fault("p1", "duplicate", "optical", "the same as p2", "train", "p2", "test")
     FaultReport("toy", 12, ["optical", "radar"], [fault], notes=["no radar"]).write(path)

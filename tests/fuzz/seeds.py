@@ -33,7 +33,7 @@ def written(write: Callable[[io.BytesIO], object]) -> bytes:
 
 
 def png() -> list[bytes]:
-    """Gray, color, with alpha, with a palette, of one bit, and of 16 bits."""
+    """Return PNG files: gray, color, with alpha, with a palette, of 1 bit, and of 16 bits."""
     pictures = [Image.fromarray(GRAY), Image.fromarray(RGB), Image.fromarray(np.dstack([RGB, GRAY]))]
     pictures += [pictures[1].quantize(8), pictures[0].convert("1"), Image.fromarray(DEEP[..., 0])]
     pictures[0].info["dpi"] = (72, 72)
@@ -44,7 +44,7 @@ def png() -> list[bytes]:
 
 
 def jpeg() -> list[bytes]:
-    """Gray, color, progressive, CMYK, and turned by a tag."""
+    """Return JPEG files: gray, color, progressive, CMYK, and with an orientation tag."""
     exif = Image.Exif()
     exif[0x0112] = 6
     gray, color = Image.fromarray(GRAY), Image.fromarray(RGB)
@@ -57,7 +57,7 @@ def jpeg() -> list[bytes]:
 
 
 def tiff() -> list[bytes]:
-    """Bands as samples, planes, pages and tiles, compressed and not, with a palette, of one bit, with nodata."""
+    """Return TIFF files: bands as samples, planes, pages and tiles, compressed or not, palette, 1 bit, and nodata."""
 
     def one(values: NDArray[Any], **options: Any) -> bytes:  # noqa: ANN401  # what tifffile takes
         return written(lambda file: tifffile.imwrite(file, values, **options))
@@ -85,31 +85,31 @@ def tiff() -> list[bytes]:
 
 
 def npy() -> list[bytes]:
-    """Arrays of one to four axes, in both orders and several types."""
+    """Return NPY files: arrays of one to four axes, in both memory orders and several types."""
     given = (BANDS, BANDS[0], BANDS[0, 0], np.asfortranarray(BANDS), BANDS.astype(">f8"), GRAY > 99, BANDS[None])
     return [written(lambda file, values=values: np.save(file, values)) for values in (*given, GRAY.astype(np.int64))]
 
 
 def wav() -> list[bytes]:
-    """Integers of 8 to 32 bits and floats, one and two channels."""
+    """Return WAV files: integers of 8 to 32 bits and floats, with one and two channels."""
     values = [RNG.integers(0, 255, 64).astype(np.uint8), RNG.integers(-999, 999, (32, 2)).astype(np.int16)]
     values += [RNG.integers(-999, 999, 32).astype(np.int32), RNG.normal(size=(16, 2)).astype(np.float32)]
     return [written(lambda file, one=one: wavfile.write(file, 8000, one)) for one in values]
 
 
 def parquet(*frames: pd.DataFrame) -> list[bytes]:
-    """Tables as Parquet, compressed and not."""
+    """Return tables as Parquet files, compressed and not."""
     kinds: tuple[Any, ...] = ("snappy", "zstd", None)
     return [frame.to_parquet(compression=kinds[k % 3], index=False) for k, frame in enumerate(frames)]
 
 
 def series() -> list[pd.DataFrame]:
-    """Tables of numbers."""
+    """Return tables of numbers."""
     return [pd.DataFrame({"a": [1.5, 2.5], "b": [3, 4]}), pd.DataFrame(BANDS[0], columns=list("abcdefgh"))]
 
 
 def zips() -> list[bytes]:
-    """A zip, stored and packed."""
+    """Return a zip archive, uncompressed and compressed."""
 
     def write(file: io.BytesIO, compression: int) -> None:
         with zipfile.ZipFile(file, "w", compression) as archive:
@@ -121,7 +121,7 @@ def zips() -> list[bytes]:
 
 
 def tars() -> list[bytes]:
-    """A tar, plain and packed, with names of either kind."""
+    """Return tar archives, uncompressed and compressed, with names in both formats."""
 
     def write(file: io.BytesIO, mode: str, form: int) -> None:
         with tarfile.open(fileobj=file, mode=mode, format=form) as archive:  # type: ignore[call-overload]
@@ -135,13 +135,13 @@ def tars() -> list[bytes]:
 
 
 def idx() -> list[bytes]:
-    """Labels in the IDX format, plain and packed."""
+    """Return labels in the IDX format, uncompressed and compressed."""
     plain = b"\0\0\x08\x01\0\0\0\x05" + bytes(range(5))
     return [plain, gzip.compress(plain)]
 
 
 def safetensors(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> bytes:
-    """Return arrays with JSON in the metadata."""
+    """Return a safetensors file of arrays, with JSON in its metadata."""
     from safetensors.numpy import save
 
     return save(tensors, {name: json.dumps(value) for name, value in metadata.items()})

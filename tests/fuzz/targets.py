@@ -1,4 +1,4 @@
-"""What is fuzzed: for each reader of outside data, valid inputs and a function that may only return or refuse."""
+"""Fuzzing targets: for each reader of external data, valid inputs and a check that may only return or refuse."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Target:
     """One reader.
 
     Args:
-        prepare: called once in a process with an empty folder; returns valid inputs and the check.
-        strategy: of hypothesis, that draws inputs; half of the cases then come from it.
+        prepare: function that is called once per process with an empty folder; returns valid inputs and the check.
+        strategy: strategy of hypothesis that draws inputs; about a quarter of the cases (`DRAWN`) then come from it.
     """
 
     prepare: Callable[[Path], tuple[Sequence[bytes], Check]]
@@ -43,13 +43,13 @@ class Target:
 
 
 def _sample(suffix: str, valid: Callable[[], Sequence[bytes]], folder: Path) -> tuple[Sequence[bytes], Check]:
-    """Header and content of a sample's file agree."""
+    """Target: the file of a sample, whose header and content must agree."""
 
     def check(data: bytes) -> None:
         content = Content("the file", suffix, data)
         try:
             header = inspect(content)
-        finally:  # `read` does without `inspect`, so it has to refuse by itself
+        finally:  # `read` may be called without `inspect`, so it has to refuse by itself
             array = read(content)
         if (array.shape, array.dtype.name) != (header.shape, header.dtype):
             raise AssertionError(f"header {header.shape} {header.dtype}, content {array.shape} {array.dtype}")
@@ -58,7 +58,7 @@ def _sample(suffix: str, valid: Callable[[], Sequence[bytes]], folder: Path) -> 
 
 
 def _file(name: str, reader: Callable[[Path], object], valid: Callable[[], Sequence[bytes]], folder: Path) -> Any:  # noqa: ANN401
-    """Bytes under a name in a folder."""
+    """Target: a file with the given name and reader."""
 
     def check(data: bytes) -> None:
         (folder / name).write_bytes(data)
@@ -113,7 +113,7 @@ def _express(text: str) -> None:
 
 
 def _options(text: str) -> None:
-    """A method, then its options as the command line gives them, a line each."""
+    """Check a method on the first line, and its options as on the command line, one per line."""
     name, *lines = text.split("\n")
     method = METHODS.find(name)
     hints = options.option_types(method)

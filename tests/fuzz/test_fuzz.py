@@ -1,4 +1,4 @@
-"""Inputs that were once found by fuzzing stay fixed, a short run finds nothing, and the fuzzer can find."""
+"""Earlier findings of fuzzing stay fixed, a short run finds nothing new, and the fuzzer detects planted bugs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fuzz.process import Session
 from fuzz.targets import TARGETS, Check, Target
 
 CASES = 60
-"""New cases of a target, the same in each run: chance breaks no build."""
+"""New cases per target, with a fixed seed, so that a build never fails by chance."""
 
 
-@pytest.mark.filterwarnings("ignore::cmkd.errors.CmkdWarning")  # a doubt is no finding
+@pytest.mark.filterwarnings("ignore::cmkd.errors.CmkdWarning")  # warnings of cmkd are not findings
 @pytest.mark.parametrize("name", TARGETS)
 def test_valid_cases_are_read_and_damaged_ones_refused_at_worst(name: str, tmp_path: Path) -> None:
     target = TARGETS[name]
@@ -64,7 +64,7 @@ def planted(data: bytes) -> None:
     raise CmkdError("refused")
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12, where the tests left threads
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from Python 3.12 on, if other tests left threads
 def test_each_kind_of_finding_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     valid = [b"a", b"k1", b"s", b"k2", b"m", b"h"]
     monkeypatch.setitem(TARGETS, "planted", Target(lambda folder: (valid, planted)))

@@ -1,4 +1,4 @@
-"""Statistics of chips against clutter of known shape and looks, and targets of known size and strength."""
+"""Statistics of chips agree with simulated clutter of known shape and looks, and targets of known size and strength."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cmkd.types import Modality
 
 
 def clutter(looks: float, shape: float, size: int, rng: np.random.Generator) -> np.ndarray:
-    """K-distributed power of mean 1."""
+    """Draw K-distributed power with mean 1."""
     return rng.gamma(looks, 1 / looks, (size, size)) * rng.gamma(shape, 1 / shape, (size, size))
 
 
 def chip(looks: float, shape: float, seed: int, power: float = 200.0) -> np.ndarray:
-    """Clutter with a target of 40 x 160 m at 10 m a pixel."""
+    """Draw clutter with a target of 40 x 160 m; a pixel is 10 m wide."""
     rng = np.random.default_rng(seed)
     values = clutter(looks, shape, 64, rng)
     values[30:34, 24:40] += power
@@ -31,7 +31,7 @@ def chip(looks: float, shape: float, seed: int, power: float = 200.0) -> np.ndar
 @pytest.mark.parametrize(("looks", "shape"), [(1, 1.0), (1, 3.0), (4, 1.0), (4, 3.0), (4.4, 10.0)])
 def test_clutter_of_known_shape_and_looks(looks: float, shape: float) -> None:
     found = [measure(chip(looks, shape, seed), spacing=(10, 10), looks=looks) for seed in range(20)]
-    # 15 %: single-look clutter of shape 1 has peaks that pass for bright areas, which makes it look smoother
+    # 15 %: peaks of single-look clutter of shape 1 are taken for bright areas, so the rest appears smoother
     assert np.median([f.k_shape for f in found]) == pytest.approx(shape, rel=0.15)
     theory = 1 / ((1 + 1 / looks) * (1 + 1 / shape) - 1)
     assert np.median([f.looks for f in found]) == pytest.approx(theory, rel=0.1)
@@ -45,7 +45,7 @@ def test_moments_of_large_samples() -> None:
     for shape in (0.5, 2.0):
         assert k_shape(clutter(1, shape, 1000, rng), 1) == pytest.approx(shape, rel=0.03)
     assert equivalent_looks(rng.gamma(4.4, 1, 10**6)) == pytest.approx(4.4, rel=0.01)
-    assert k_shape(np.ones(100), 4) == np.inf  # less than speckle
+    assert k_shape(np.ones(100), 4) == np.inf  # less variance than speckle
 
 
 def test_the_target_is_the_bright_area_in_the_middle() -> None:

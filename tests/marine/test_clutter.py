@@ -1,4 +1,4 @@
-"""Sea clutter against published values and the distributions of theory."""
+"""Sea clutter agrees with published values and theoretical distributions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cmkd.simulators.marine import clutter
 from cmkd.simulators.marine.sea import Polarization, pierson_moskowitz
 
 
-# Values of another public implementation of the published coefficients, at wind, angle to the wind, incidence
+# Values of another public implementation of the published coefficients: wind, angle to the wind, incidence, dB
 @pytest.mark.parametrize(
     ("wind", "angle", "incidence", "decibel"),
     [(5.0, 0, 23, -7.220698), (10.0, 45, 35, -12.694835), (15.0, 180, 45, -11.820977), (1.0, 90, 55, -33.212034)],
@@ -60,7 +60,7 @@ def test_arguments_outside_every_model_are_refused_with_the_range(
 
 
 def test_tilt_modulation_is_the_slope_of_reflectivity_times_that_of_the_waves() -> None:
-    # small slopes: the variance is (d ln sigma0 / d incidence)² times the slopes' variance, plus that of gusts; 15 %
+    # for small slopes, the variance is (d ln sigma0 / d incidence)² times the slope variance, plus that of gusts; 15 %
     wind, incidence, area = 6.0, 40.0, 900.0
     k = np.geomspace(1e-3, math.pi / 30, 40_000)
     slopes = float(np.trapezoid(k**2 * pierson_moskowitz(k, wind), k)) * 0.75

@@ -1,4 +1,4 @@
-"""Runs that grow: deliveries and parts give the bytes of one run, and no crash costs a version or makes it twice."""
+"""Deliveries and parts give the bytes of one run, and no crash loses a version or makes it twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(path: Path, recipe: Recipe = RECIPE, shard: Shard | None = None) -> Pa
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """The run that all others must equal."""
+    """Make the run that all others must equal."""
     return write(tmp_path_factory.mktemp("whole") / "pack")
 
 
@@ -50,13 +50,13 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 @pytest.fixture
 def pack(half: Pack, tmp_path: Path) -> Pack:
-    """A pack of the first half of the run, to append to."""
+    """Copy the pack of the first half of the run, to append to it."""
     shutil.copytree(half.path, tmp_path / "pack")
     return Pack.open(tmp_path / "pack")
 
 
 def assert_same(ours: Pack, theirs: Pack) -> None:
-    """Compare arrays, index, statistics, and what the card says of all pairs."""
+    """Check that arrays, index, statistics, and the card's statements about all pairs are equal."""
     assert sorted(ours.card.sha256.values()) == sorted(theirs.card.sha256.values())
     assert (ours.card.modalities, ours.card.split) == (theirs.card.modalities, theirs.card.split)
     assert ours.card.recipe == theirs.card.recipe
@@ -139,7 +139,7 @@ def test_killed_append_leaves_the_pack_and_resumes(whole: Pack, pack: Pack) -> N
         append_pack(continued(pack, 2), pack.path, workers=1)
     made = []
     assert_same(append_pack(recipe, pack.path, workers=1, progress=lambda done, _: made.append(done)), whole)
-    assert made[0] == len(kept)  # the first progress is what was there
+    assert made[0] == len(kept)  # progress starts at the pairs that existed
     assert not chunks.exists()
 
 

@@ -1,4 +1,4 @@
-"""Formation of the radar image against theory: resolution, calibration, looks, and the image of a moving target."""
+"""Radar image formation agrees with theory: resolution, calibration, looks, and images of moving targets."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def former(resolution: float = 2.0, *, taper: float = 0.08, size: int = 128, def
 
 
 def point(made: radar.Former) -> Array:
-    """Image of a point of 1 m² at the center of pixel (size/2, size/2), but for half a cell of 1/4 m."""
+    """Return the image of a point of 1 m² at the center of pixel (size/2, size/2), up to half a cell of 1/4 m."""
     place = np.array([0.5 * made.spacing[0] + 0.01])
     return made.look(made.spectrum(np.array([1 + 0j]), (place, place)))
 
 
 def interpolated(line: Array, factor: int = 64) -> Array:
-    """Magnitude of a band-limited line between its samples."""
+    """Return the magnitude of a band-limited line, interpolated between its samples."""
     spectrum = np.fft.fftshift(np.fft.fft(line))
     return np.abs(np.fft.ifft(np.fft.ifftshift(np.pad(spectrum, (len(line) * (factor - 1)) // 2)))) * factor
 
@@ -44,7 +44,7 @@ def test_points_are_on_average_where_the_sea_and_their_shadow_are(fine: int, num
         centers = np.arange(128) + 0.5 - 64
         found = [line.sum(1 - axis) @ centers / line.sum() for axis in (0, 1)]
         offsets.append(np.array(found) - place)
-    assert np.abs(np.mean(offsets, 0)) == pytest.approx(0, abs=0.06)  # of the mean, cells of 1/fine m have 0.02
+    assert np.abs(np.mean(offsets, 0)) == pytest.approx(0, abs=0.06)  # cells of 1/fine m alone give 0.02
     assert np.abs(offsets).max() < 0.5 / fine + 0.02
 
 
@@ -70,12 +70,12 @@ def test_equivalent_area_is_that_of_the_point_response() -> None:
     made = former()
     fine = point(made)
     assert made.area == pytest.approx(float(np.sum(np.abs(fine) ** 2)), rel=0.03)  # pixels of 1 m²
-    # a Hamming window: 1.363 over the band in each direction (Harris 1978), of a band of 1.303 / 2 m
+    # Hamming window: noise bandwidth 1.363 over the band in each direction (Harris 1978), with a band of 1.303 / 2 m
     assert made.area == pytest.approx((1.363 / 1.303 * 2.0) ** 2, rel=0.03)
 
 
 def test_uniform_surface_has_its_reflectivity_at_any_resolution() -> None:
-    # one scatterer of sigma0 times its cell a cell of 0.25 m, so that 64 x 64 m hold 65,536: 4 standard errors
+    # one scatterer of sigma0 times its cell area per cell of 0.25 m: 65,536 in 64 x 64 m; 4 standard errors
     rng, sigma = np.random.default_rng(0), 0.04
     place = rng.uniform(-32, 32, (2, 65_536))
     amplitude = math.sqrt(sigma * 64 * 64 / 65_536) * np.exp(2j * np.pi * rng.random(65_536))
@@ -112,7 +112,7 @@ def test_defocus_spreads_a_point_and_keeps_its_energy() -> None:
 
 
 def still(seed: int = 0, pair: int = 0, sensors: Mode = SIDE, **changes: object) -> tuple[Scene, Mode]:
-    """A scene without motion of the vessel, unless `changes` say so."""
+    """Return a scene in which the vessel does not move, except for `changes`."""
     calm = {"rates": (0.0, 0.0, 0.0), "speed": 0.0, "surge": 0.0, "shift_x": 0.0, "shift_y": 0.0, "heave": 0.0}
     return dataclasses.replace(sample(seed, pair, sensors)[0], **{**calm, **changes}), sensors
 
@@ -140,11 +140,11 @@ def test_looks_and_images_have_speckle_of_their_own(monkeypatch: pytest.MonkeyPa
 
 def test_ship_is_displaced_by_range_rate_over_platform_speed() -> None:
     scene, sensors = still(side=1)
-    # a ship that sails straight away from the radar: its range rate is its speed times the sine of the incidence
+    # for a ship that sails straight away from the radar, the range rate is the speed times the sine of the incidence
     away = dataclasses.replace(scene, heading=scene.look_azimuth, speed=10.0)
     expected = -away.range / sensors.radar.speed * 10.0 * math.sin(math.radians(away.incidence))
     assert radar.Motion(away, sensors.radar).shift == pytest.approx(expected)
-    assert abs(expected) > 300  # m: a train off its track
+    assert abs(expected) > 300  # m, like the known images of trains off their tracks
     across = dataclasses.replace(away, heading=scene.look_azimuth + 90)
     assert radar.Motion(across, sensors.radar).shift == pytest.approx(0.0, abs=1e-9)
     harbor = mode("coastal")
@@ -154,13 +154,13 @@ def test_ship_is_displaced_by_range_rate_over_platform_speed() -> None:
 def test_defocus_is_the_quadratic_phase_of_acceleration_and_of_motion_along_the_track() -> None:
     scene, sensors = still(side=1, surge=0.5)
     wavelength = sea.LIGHT / 9.65e9
-    # a look is as long as the weighted aperture whose response, in azimuth λR/(2V) a hertz, has the width stated
+    # a look lasts as long as the weighted aperture whose response, λR/(2V) in azimuth per hertz, has the stated width
     response = np.abs(np.fft.fft(np.hamming(1000), 400_000))
     hertz = 2 * np.argmax(response < response[0] / math.sqrt(2)) / 400  # width at -3 dB of an aperture of 1 s
     duration = hertz * wavelength * scene.range / (2 * 7600 * scene.resolution_azimuth)
 
     def phase(acceleration: float, along: float) -> float:
-        """Two-way phase at half the time of a look, from the range by the law of cosines."""
+        """Return the two-way phase after half of a look, with the range from the law of cosines."""
         half = duration / 2
         moving = math.hypot(scene.range, (7600 - along) * half) + acceleration * half**2 / 2
         return 4 * math.pi / wavelength * (moving - math.hypot(scene.range, 7600 * half))
@@ -175,7 +175,7 @@ def test_defocus_is_the_quadratic_phase_of_acceleration_and_of_motion_along_the_
 
 
 def test_roll_shears_a_mast_in_azimuth() -> None:
-    # seen along its keel, a mast's tip of a rolling ship moves across and not in range; seen abeam, in range
+    # the mast tip of a rolling ship moves in range if seen abeam, but not if seen along the keel
     scene, sensors = still(side=1, rates=(0.02, 0.0, 0.0))
     tip = np.array([[0.0, 0.0, 20.0]])
     ahead, abeam = (dataclasses.replace(scene, heading=scene.look_azimuth + turn) for turn in (0, 90))
@@ -194,7 +194,7 @@ def test_empty_chip_is_noise_at_its_nesz_and_clutter_at_its_model() -> None:
     loud = dataclasses.replace(scene, clutter_db=0.0, nesz=-90.0)
     chips = [radar.image(loud, sensors.radar, tiny, vessel, rays, np.random.default_rng(i))[0] for i in range(12)]
     expected = float(clutter.reflectivity(scene.wind, scene.incidence, 9.65, "HH"))
-    # the texture is correlated over much of a chip, so twelve chips tell the mean within about a dB
+    # the texture is correlated over much of a chip, so twelve chips determine the mean within about 1 dB
     assert 10 * math.log10(np.mean(10 ** (np.stack(chips) / 10))) == pytest.approx(expected, abs=1.0)
 
 
@@ -207,7 +207,7 @@ def test_first_look_is_the_image_of_a_radar_with_one_look() -> None:
 
 
 def k_cdf(shape: float) -> Callable[[Array], Array]:
-    """Distribution of the intensity of K-distributed clutter of unit mean."""
+    """Return the cumulative distribution of the intensity of K-distributed clutter with unit mean."""
 
     def cdf(x: Array) -> Array:
         z = np.sqrt(shape * np.maximum(x, 1e-12))
@@ -227,15 +227,15 @@ def test_clutter_is_k_distributed_with_its_model_mean(name: str) -> None:
     shape = clutter.texture_shape(*setting, ground)
     mean = 10 ** (float(clutter.reflectivity(*setting)) / 10)
     samples = []
-    for _ in range(600):  # one sample a chip: samples of one chip share its texture
+    for _ in range(600):  # one sample per chip, since samples of one chip share its texture
         power = radar.sea_clutter(wind, sensors.radar, made, rng.standard_normal((64, 64)))[0]
         white = (rng.standard_normal((64, 64)) + 1j * rng.standard_normal((64, 64))) / math.sqrt(2)
         samples.append(power[31, 17] * np.abs(made.speckle(white)[31, 17]) ** 2)
     values = np.array(samples) / mean
-    # the standard error of the mean is sqrt(var/n), var = 1 + 2/shape; four of them
+    # four standard errors sqrt(var/n) of the mean, with var = 1 + 2/shape
     assert values.mean() == pytest.approx(1.0, abs=4 * math.sqrt((1 + 2 / shape) / len(values)))
     assert stats.kstest(values, k_cdf(min(shape, 60.0))).pvalue > 0.01
-    if shape < 2:  # and Rayleigh clutter is refuted
+    if shape < 2:  # Rayleigh clutter is rejected
         assert stats.kstest(values / values.mean(), stats.expon.cdf).pvalue < 1e-4
 
 
@@ -334,7 +334,7 @@ def test_plate_larger_than_the_chip_fills_it(name: str, target: bool) -> None:
     scene, _ = still(sensors=sensors, clutter_db=-200.0, nesz=-60.0, occluder=0.0)
     side = 10 * 24 * max(scene.spacing_range, scene.spacing_azimuth)
     builder = MeshBuilder()
-    builder.boxes([(0, 0, 1.05)], [(0.1, 0.1, 0.1)], (1, 1, 1), Material.STEEL)  # all corners in the chip are its
+    builder.boxes([(0, 0, 1.05)], [(0.1, 0.1, 0.1)], (1, 1, 1), Material.STEEL)  # the only corners within the chip
     vessel = len(builder.mesh())
     builder.boxes([(0, 0, 0.5)], [(side, side, 1)], (1, 1, 1), Material.STEEL)
     mesh = builder.mesh()
@@ -363,7 +363,7 @@ def test_no_part_of_a_large_ship_is_without_a_return(name: str, pair: int, monke
         row = np.floor(some.range[own] / to_image / scene.resolution_range)
         cells.append(row * 10_000 + np.floor(some.position[own, 1] / scene.resolution_azimuth))
     assert len(cells[0]) < len(cells[1])
-    assert np.isin(cells[1], cells[0]).mean() > 0.98  # of the area that the radar sees
+    assert np.isin(cells[1], cells[0]).mean() > 0.98  # fraction of the visible area
 
 
 def test_tubes_of_coarse_radars_have_no_limit_and_those_of_fine_ones_do_not_depend_on_the_gap() -> None:

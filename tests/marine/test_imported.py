@@ -1,4 +1,4 @@
-"""Ships from files: axes, units, waterline, materials and colors, and what is refused; fleets in folders."""
+"""Ships from files: axes, units, waterline, materials, colors, refused files, and fleets in folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 
 
 def boat(size: tuple[float, float, float] = (20.0, 4.0, 6.0)) -> trimesh.Trimesh:
-    """Box with a mast at its positive end of x."""
+    """Return a box with a mast at its positive x end."""
     mast = trimesh.creation.box((1.0, 1.0, 5.0))
     mast.apply_translation((size[0] / 2 - 0.5, 0, size[2] / 2 + 2.5))
     return trimesh.util.concatenate([trimesh.creation.box(size), mast])
@@ -35,7 +35,7 @@ def written(shape: trimesh.Trimesh | trimesh.Scene, path: Path) -> Path:
 
 
 def mast(mesh: Mesh) -> float:
-    """Place along x of what is highest."""
+    """Return the x position of the highest points."""
     points = mesh.triangles.reshape(-1, 3)
     return float(points[points[:, 2] > points[:, 2].max() - 0.01, 0].mean())
 
@@ -43,11 +43,11 @@ def mast(mesh: Mesh) -> float:
 @pytest.mark.parametrize("suffix", ["obj", "stl", "ply", "glb"])
 def test_every_format_gives_the_same_ship(suffix: str, tmp_path: Path) -> None:
     shape = boat()
-    if suffix == "glb":  # up is y
+    if suffix == "glb":  # in this format, y points up
         shape.apply_transform(trimesh.transformations.rotation_matrix(-math.pi / 2, (1, 0, 0)))
     mesh = read_mesh(written(shape, tmp_path / f"boat.{suffix}"), length=100, draft=5)
     low, high = mesh.bounds
-    np.testing.assert_allclose(low, (-50, -10, -5), atol=1e-3)  # 20 m became 100, and 4 m 20
+    np.testing.assert_allclose(low, (-50, -10, -5), atol=1e-3)  # 20 m became 100 m, and 4 m became 20 m
     np.testing.assert_allclose(high, (50, 10, -5 + 11 * 5), atol=1e-3)
     assert mast(mesh) > 45
     assert len(mesh) == 24
@@ -104,7 +104,7 @@ def test_materials_by_name_and_colors(tmp_path: Path) -> None:
     by = {int(kind): color for kind, color in zip(mesh.material, mesh.color, strict=True)}
     assert set(by) == {Material.GLASS, Material.PLASTIC}
     np.testing.assert_allclose(by[Material.PLASTIC], (1, 0, 0), atol=0.01)
-    np.testing.assert_allclose(by[Material.GLASS], 0.214, atol=0.01)  # sRGB 0.5
+    np.testing.assert_allclose(by[Material.GLASS], 0.214, atol=0.01)  # linear value of sRGB 0.5
     scene = trimesh.Scene()
     for name, place in (("main deck", 0.0), ("hull", 3.0)):
         part = trimesh.creation.box((30, 2, 2))

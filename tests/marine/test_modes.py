@@ -1,4 +1,4 @@
-"""Sensor modes: the files that come with the package, and files of one's own."""
+"""Sensor modes: the files of the package, and a user's own files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_mode_states_its_sources_and_shows_the_largest_ships_or_says_so(name: st
 
 
 def test_slant_range_of_sentinel_1() -> None:
-    # published: 693 km of altitude; at 30.9 and 46.0 degrees about 790 and 950 km; straight down the altitude itself
+    # published: altitude 693 km, which is the range straight down; about 790 and 950 km at 30.9 and 46.0 degrees
     radar = mode("iw").radar
     assert radar.slant_range(0.0) == pytest.approx(693e3)
     flat = 693e3 / math.cos(math.radians(46.0))

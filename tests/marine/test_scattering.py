@@ -1,4 +1,4 @@
-"""Returns of canonical shapes and of vessels against theory. Tolerances are stated beside each check."""
+"""Returns of canonical shapes and of vessels agree with theory; each check states its tolerance."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def squares(*corners: list[tuple[float, float, float]]) -> Mesh:
 
 
 def plate(side: float, turn: float = 0.0) -> Mesh:
-    """Square plate facing -x, turned about z by `turn` radians."""
+    """Return a square plate facing -x, turned about z by `turn` radians."""
     h, c, s = side / 2, math.cos(turn), math.sin(turn)
     return squares([(-y * s, y * c, z) for y, z in ((-h, -h), (h, -h), (h, h), (-h, h))])
 
@@ -55,14 +55,14 @@ def sphere(radius: float) -> Mesh:
 
 @pytest.mark.parametrize("wavelength", [0.03, 0.1])
 def test_plate_at_normal_incidence(wavelength: float) -> None:
-    # 0.3 dB: jitter moves some of the 6,000 tubes over the rim
+    # 0.3 dB: jitter moves some of the 6,000 ray tubes over the rim
     expected = 10 * math.log10(4 * math.pi * 1.0**4 / wavelength**2)
     assert section(plate(1.0), ALONG_X, wavelength) == pytest.approx(expected, abs=0.3)
 
 
 @pytest.mark.parametrize("turn_degrees", [0.5, 1.0, 4.3])
 def test_plate_off_normal_has_the_lobes_of_its_aperture(turn_degrees: float) -> None:
-    # physical optics: cos² times sinc² of k a sin(turn); 4.3 degrees is near the first side lobe (1 dB: a deep pattern)
+    # physical optics: cos² times sinc² of k a sin(turn); 4.3 degrees is near the first side lobe; 1 dB in deep minima
     wavelength, turn = 0.1, math.radians(turn_degrees)
     factor = math.cos(turn) * np.sinc(2 * math.sin(turn) / wavelength)
     expected = 10 * math.log10(4 * math.pi / wavelength**2 * factor**2)
@@ -71,14 +71,14 @@ def test_plate_off_normal_has_the_lobes_of_its_aperture(turn_degrees: float) -> 
 
 @pytest.mark.parametrize(("radius", "wavelength"), [(1.0, 0.3), (1.0, 0.15), (2.0, 0.3)])
 def test_sphere_is_its_disc_at_any_wavelength(radius: float, wavelength: float) -> None:
-    # 1 dB: physical optics of a faceted sphere, and its shadow boundary, ripple about pi a²
+    # 1 dB: facets and the shadow boundary make physical optics of a sphere ripple about pi a²
     assert section(sphere(radius), ALONG_X, wavelength, 60_000, 1) == pytest.approx(
         10 * math.log10(math.pi * radius**2), abs=1.0
     )
 
 
 def dihedral(a: float, b: float, turn: float = 0.0) -> Mesh:
-    """Dihedral of two faces a by b that opens towards -x, its axis turned from y about x by `turn` radians."""
+    """Return a dihedral of two a x b faces, open towards -x; its axis is turned from y about x by `turn` radians."""
     r, c, s = a / math.sqrt(2), math.cos(turn), math.sin(turn)
     flat = squares(*[[(0, -b / 2, 0), (-r, -b / 2, z), (-r, b / 2, z), (0, b / 2, 0)] for z in (r, -r)])
     return flat.moved(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), np.zeros(3))
@@ -121,7 +121,7 @@ def test_wall_on_a_calm_sea_has_a_double_bounce_that_wind_weakens() -> None:
 
 
 def test_plate_sphere_and_trihedral_return_both_polarizations_alike_and_no_cross_polarization() -> None:
-    # 0.5 dB and 10 degrees between HH and VV; cross-polarization below -30 dB: jittered tubes at the rims
+    # 0.5 dB and 10 degrees between HH and VV; cross-polarization below -30 dB, because of jittered tubes at the rims
     for mesh, look in ((plate(1.0, 0.075), ALONG_X), (sphere(1.0), ALONG_X), (trihedral(1.0), [-1, -1, -1])):
         found = matrix(mesh, np.array(look), count=12_000)
         assert abs(20 * math.log10(abs(found[0, 0] / found[1, 1]))) < 0.5
@@ -131,7 +131,7 @@ def test_plate_sphere_and_trihedral_return_both_polarizations_alike_and_no_cross
 
 @pytest.mark.parametrize("turn_degrees", [0.0, 22.5, 45.0])
 def test_turned_dihedral_has_the_matrix_of_theory(turn_degrees: float) -> None:
-    # [[cos 2t, sin 2t], [sin 2t, -cos 2t]]; 3 % of the peak
+    # theory: [[cos 2t, sin 2t], [sin 2t, -cos 2t]]; 3 % of the peak
     turn = math.radians(turn_degrees)
     found = matrix(dihedral(1.0, 0.8, turn), ALONG_X)
     c, s = math.cos(2 * turn), math.sin(2 * turn)
@@ -149,10 +149,10 @@ def test_details_return_cross_polarization_at_their_ratio_and_few_are_strong() -
     found = scattering.shoot(mesh, Rays(mesh), ALONG_X, wavelength=0.03, surface=surface, receive=("H", "V"),
                              count=40_000, rng=np.random.default_rng(0))  # fmt: skip
     power = np.abs(found.amplitude) ** 2
-    # a standard error of the sum is 1.5 % of 100 m²: 10 %
+    # 10 %: the standard error of the sum is 1.5 % of 100 m²
     assert power[1].sum() == pytest.approx(100.0, rel=0.1)
     assert power[0].sum() == pytest.approx(100.0 * scattering.CROSS_RATIO, rel=0.1)
-    assert np.sort(power[1])[-4000:].sum() > 0.6 * power[1].sum()  # the strongest tenth; 0.33 of a Rayleigh field
+    assert np.sort(power[1])[-4000:].sum() > 0.6 * power[1].sum()  # the strongest tenth; 0.33 in a Rayleigh field
 
 
 def test_returns_name_the_first_face_of_the_mesh_on_their_path() -> None:
@@ -170,7 +170,7 @@ def test_returns_name_the_first_face_of_the_mesh_on_their_path() -> None:
 
 def test_warped_plates_weaken_a_corner() -> None:
     plain = scattering.Surface.ideal()
-    # tubes of the patches' size: slopes of 0.03 over three bounces spread a lobe of 0.1 rad
+    # tubes are as large as the patches: slopes of 0.03 over three bounces widen a lobe of 0.1 rad
     mesh, look = trihedral(20.0), np.array([-1.0, -1.0, -1.0]) / math.sqrt(3)
     power = []
     for warp in (0.0, 0.03):
@@ -182,7 +182,7 @@ def test_warped_plates_weaken_a_corner() -> None:
 
 
 def vessel_section(label: int, degrees: list[float], grazing: float) -> tuple[float, float]:
-    """Return the mean cross-section of vessels of a class over headings, m², and its share without corners."""
+    """Return the mean cross-section (m²) of vessels of a class over headings, and its fraction from single bounces."""
     psi, total, direct = math.radians(grazing), [], []
     look = np.array([math.cos(psi), 0, -math.sin(psi)])
     for number, heading in itertools.product(range(3), np.radians(degrees)):
@@ -198,7 +198,7 @@ def vessel_section(label: int, degrees: list[float], grazing: float) -> tuple[fl
 
 @pytest.mark.parametrize("label", [0, 5], ids=["container ship", "frigate"])
 def test_ships_are_brighter_abeam_than_over_the_bow_and_not_by_corners_alone(label: int) -> None:
-    # 2 dB of a mean over six aspects; the study in benchmarks/results/marine_physics.md has all classes
+    # at least 2 dB in a mean over six aspects; benchmarks/results/marine_physics.md has all classes
     side, bow = (vessel_section(label, degrees, 3.0)[0] for degrees in ([82, 95], [-8, 6]))
     assert side > bow * 10**0.2
     assert vessel_section(label, [30, 210], 20.0)[1] > 0.3

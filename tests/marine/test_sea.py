@@ -1,4 +1,4 @@
-"""The marine simulator: sea."""
+"""The sea surface of the marine simulator agrees with theory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmkd.simulators.marine import sea
 
 
 def test_surface_has_the_variance_of_its_spectrum() -> None:
-    # the part of the spectrum that the tile carries; 40 draws of few long waves: 12 %
+    # compared with the part of the spectrum that fits the tile; 12 %: 40 draws of few long waves
     wind, extent, count, rng = 6.0, 300.0, 128, np.random.default_rng(0)
     variance = np.mean([sea.surface(wind, 0.4, extent, count, rng)[0].var() for _ in range(40)])
     k = np.linspace(2 * np.pi / extent, np.pi * count / extent, 20_000)

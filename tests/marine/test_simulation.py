@@ -1,4 +1,4 @@
-"""The marine simulator: simulation."""
+"""Runs of the marine simulator."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_family_makes_sound_distinct_individuals(name: str) -> None:
 def test_lens_and_detector_have_the_stated_modulation_at_the_nyquist_frequency(name: str) -> None:
     sensors = mode(name).sized(64)
     place = (np.arange(2 * sensors.optical.size) + 0.5) / 2  # pixels
-    for phase in (0.0, 0.3):  # of half a cycle a pixel, seen best where its crests are at the centers
+    for phase in (0.0, 0.3):  # half a cycle per pixel has most contrast if its crests are at pixel centers
         wave = np.cos(np.pi * (place - 0.5 - phase))
         seen = optical.lens(sensors.optical, np.broadcast_to(wave[None, :, None], (len(place), len(place), 3)))
         expected = sensors.optical.mtf * np.cos(np.pi * phase)
@@ -189,7 +189,7 @@ def test_ctrl_c_ends_workers_in_silence_and_keeps_their_chunks(tmp_path: Path) -
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in told
     kept = set(tmp_path.glob("*/chunk-*.npz"))
-    assert set(chunks) <= kept and len(kept) <= len(chunks) + 2  # what ended meanwhile, and no further ones
+    assert set(chunks) <= kept and len(kept) <= len(chunks) + 2  # at most the two that were in progress are new
 
 
 def test_unfinished_chunks_of_another_recipe_are_refused(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_workers_of_a_script_without_a_guard_end_when_their_parent_is_killed(tmp
     limit = time.time() + 20
     while time.time() < limit:
         try:
-            os.killpg(process.pid, 0)  # the group lives as long as a worker does
+            os.killpg(process.pid, 0)  # the group exists as long as one worker does
         except ProcessLookupError:
             break
         time.sleep(0.1)
@@ -390,7 +390,7 @@ def test_metadata_do_not_depend_on_the_class_but_for_the_speed_of_platforms() ->
 
 
 def test_sun_of_a_scene_is_where_its_time_and_place_have_it() -> None:
-    # 21 June at Greenwich noon: 23.44 degrees north of the equator it is overhead; at 51.5 degrees 62 degrees high
+    # 21 June, noon at Greenwich: the sun is overhead at 23.44 degrees north, and 62 degrees high at 51.5 degrees north
     assert sun(172, 12.0, 23.45)[0] == pytest.approx(90, abs=0.5)
     assert sun(172, 12.0, 51.5)[0] == pytest.approx(61.9, abs=0.5)
     assert sun(80, 6.0, 0.0)[1] == pytest.approx(90, abs=1.5)  # equinox, dawn: due east

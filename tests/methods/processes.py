@@ -1,4 +1,4 @@
-"""A pair of gloo processes that runs every row once, for the comparison with one process."""
+"""Two gloo processes that run every row once, for comparison with one process."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ BATCH = 8
 SHARES = {
     "equal": [range(0, 4), range(4, 8)],
     "unequal": [range(0, 3), range(3, 8)],
-    "dealt": [range(0, 8, 2), range(1, 8, 2)],  # as the loader does
+    "dealt": [range(0, 8, 2), range(1, 8, 2)],  # as the loader distributes pairs
 }
 Result = dict[str, Any]
 
 
 def rows_of(out: Output, rows: range) -> Output:
-    """Return leaves that hold the samples at `rows`."""
+    """Return the samples at `rows` as leaf tensors that require gradients."""
     cut = out.detach()
     logits, embedding, *maps = (t[list(rows)].clone().requires_grad_() for t in leaves(cut))
     return Output(logits, embedding, tuple(maps))
 
 
 def two_steps(row: Row, shares: list[range], rank: int) -> Result:
-    """Run two steps on this process's share; return the last loss, weighed as the trainer does, and its gradients."""
+    """Run two steps on this process's share; return the last loss, weighted as in the trainer, and its gradients."""
     method = built(row, NARROW, WIDE).double()
     target = torch.arange(BATCH) % NARROW.classes
     target[1] = -1
@@ -52,7 +52,7 @@ def two_steps(row: Row, shares: list[range], rank: int) -> Result:
 
 
 def work(rank: int, folder: str) -> None:
-    """Join the pair and write this process's results."""
+    """Join the process group, and write the results of this process."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     results = {row.name: {name: two_steps(row, shares, rank) for name, shares in SHARES.items()} for row in ROWS}
@@ -61,12 +61,12 @@ def work(rank: int, folder: str) -> None:
 
 
 def run_pair(folder: Path) -> list[dict[str, dict[str, Result]]]:
-    """Run both processes and return what each found, by method."""
+    """Run both processes, and return the results of each by method."""
     mp.spawn(work, (str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def mean(values: list[Tensor | None]) -> Tensor | None:
-    """Average as DDP does; None where no process has a gradient."""
+    """Average gradients as DDP does; return None if no process has one."""
     present = [v for v in values if v is not None]
     return sum(present) / len(values) if present else None

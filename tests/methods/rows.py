@@ -1,4 +1,4 @@
-"""What a row of the table says about a method, and the fake data the checks run on."""
+"""Rows of the table of methods, and the synthetic data for the checks."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Names = tuple[str | tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Case:
-    """One pure function and what it must agree with.
+    """One pure function, with the references that it must agree with.
 
     Args:
         function: the pure function.
-        arguments: the names of its tensors in order, as in ``reference/``: ``student_`` or ``teacher_`` with
-            logits, embedding, shallow, deep, negatives, views or share, or target, log_scale, margin, one (one
+        arguments: names of its tensors in order, as in ``reference/``: ``student_`` or ``teacher_`` followed by
+            logits, embedding, shallow, deep, negatives, views or share; or target, log_scale, margin, one (one
             number), general (a mask of channels); a tuple is a list of maps.
         slow: an independent implementation with the same signature, in loops or in another form.
-        options: hyperparameters of the comparison with `slow`.
-        reference: the key in ``expected.json``, or None where no public value is given.
-        constant_parts: whether it cuts part of the student's graph on purpose, so that no finite difference can agree
-            with its gradient.
+        options: hyperparameters for the comparison with `slow`.
+        reference: the key in ``expected.json``, or None if there is no public value.
+        constant_parts: whether the function detaches part of the student's graph on purpose, so that its gradient
+            differs from finite differences.
     """
 
     function: Function
@@ -47,16 +47,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What the harness must know of a method.
+    """Description of a method for the test harness.
 
     Args:
         name: the method's name.
-        cases: its pure functions.
-        options: options the method is built with in all checks.
-        same_width: whether it refuses a teacher and a student of different embedding widths.
-        same_classes: whether it refuses different numbers of classes.
-        frozen: part of the names of trainable parameters that a first step legitimately leaves alone.
-        tolerance: relative, of two processes against one in float64.
+        cases: the method's pure functions.
+        options: options with which the method is built in all checks.
+        same_width: whether the method refuses a teacher and a student of different embedding widths.
+        same_classes: whether the method refuses different numbers of classes.
+        frozen: substrings of the names of trainable parameters that may have no gradient in the first step.
+        tolerance: relative tolerance for two processes compared with one, in float64.
     """
 
     name: str
@@ -97,7 +97,7 @@ SMALL = {
 
 
 def tensors(arguments: Names, seed: int, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> list[Any]:
-    """Draw float64 tensors for named arguments; the student's require gradients."""
+    """Draw float64 tensors for named arguments; those of the student require gradients."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(name: str) -> Tensor:
@@ -126,7 +126,7 @@ def students(arguments: list[Any]) -> list[Tensor]:
 
 
 class TinyModel(nn.Module):
-    """A model of the library's form with the shapes of any `Spec`, to bind methods to."""
+    """A tiny model with the interface of the library and the output shapes of a `Spec`, for `Method.setup`."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class TinyModel(nn.Module):
 
 
 def output(spec: Spec, batch: int, seed: int, *, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Output:
-    """Draw an output of `spec`, leaves that require gradients."""
+    """Draw an output with the shapes of `spec`; its tensors are leaves that require gradients."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -168,10 +168,10 @@ def a_batch(size: int, classes: int, *, target: Tensor | None = None) -> Batch:
 
 
 def built(row: Row, student: Spec, teacher: Spec, *, seed: int = 0, start: bool = True, **options: Any) -> Method:  # noqa: ANN401
-    """Build a row's method, bound to tiny models and told that training starts."""
+    """Build a row's method, call its `setup` with tiny models and, if `start`, the hooks at the start of training."""
     torch.manual_seed(seed)
     method = create(row.name, student, teacher, **{**row.options, **options})
-    # the models' weights must not depend on what the method drew
+    # the weights of the models must not depend on random numbers drawn by the method
     torch.manual_seed(7)
     method.setup(TinyModel(student), TinyModel(teacher))
     if start:

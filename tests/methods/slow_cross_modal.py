@@ -10,7 +10,7 @@ from .slow_logits import average, divergence, probabilities, without
 
 
 def c2kd(student: Tensor, teacher: Tensor, target: Tensor, *, threshold: float, temperature: float) -> Tensor:
-    from scipy.stats import kendalltau  # slow to import, and the pair of processes imports this module
+    from scipy.stats import kendalltau  # imported here because it is slow, and the gloo processes import this module
 
     terms = []
     for s, t, y in zip(student, teacher, target.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Slow, independent forms of the losses on logits: a loop per sample, written from the papers' equations."""
+"""Slow, independent forms of the losses on logits: loops over samples, written from the papers' equations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Softmax of one sample's logits ``(classes,)``, written out."""
+    """Return the softmax of one sample's logits ``(classes,)``, written out."""
     scaled = logits / temperature
     powers = torch.exp(scaled - scaled.max())
     return powers / powers.sum()
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """``KL(p || q)`` of two distributions."""
+    """Return ``KL(p || q)`` of two distributions."""
     return sum((a * (torch.log(a) - torch.log(b)) for a, b in zip(p, q, strict=True)), torch.zeros(()))
 
 
@@ -33,7 +33,7 @@ def fixmatch(student: Tensor, teacher: Tensor, *, threshold: float) -> Tensor:
 
 
 def without(values: Tensor, index: int) -> Tensor:
-    """Drop one class of one sample's ``(classes,)``."""
+    """Return the values ``(classes,)`` of one sample without one class."""
     return torch.cat([values[:index], values[index + 1 :]])
 
 

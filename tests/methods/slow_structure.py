@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def correlation(x: Tensor, y: Tensor, eps: float = 1e-5) -> Tensor:
-    """Correlation of two channels ``(batch,)``, with eps beside the biased variances."""
+    """Return the correlation of two channels ``(batch,)``, with eps added to the biased variances."""
     x, y = x - sum(x) / len(x), y - sum(y) / len(y)
     n = len(x)
     return (sum(x * y) / n) / (torch.sqrt(sum(x * x) / n + eps) * torch.sqrt(sum(y * y) / n + eps))
@@ -113,7 +113,7 @@ def vicreg(
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, *, directions: int, seed: int) -> Tensor:
-    """Take the best of all assignments in each direction, without a sort."""
+    """Compute the distance from the best of all assignments in each direction, without sorting."""
     drawn = torch.randn(x.shape[1], directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     total = x.new_zeros(())
     for direction in drawn.T:

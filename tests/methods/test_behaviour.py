@@ -1,4 +1,4 @@
-"""What single methods promise beyond the common checks."""
+"""Properties of single methods beyond the common checks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_simkd_leaves_an_ordinary_student() -> None:
     x = torch.randn(5, 3)
     student(x)
     with torch.no_grad():
-        method.projector.weight.add_(1.0)  # the last optimizer step, after the last forward pass
+        method.projector.weight.add_(1.0)  # like the last optimizer step, after the last forward pass
     method.on_train_end(student)
     assert set(student.state_dict()) == keys and type(student.classifier) is nn.Linear
     assert all(p.requires_grad for p in student.parameters())
@@ -78,7 +78,7 @@ def test_simkd_leaves_an_ordinary_student() -> None:
     torch.testing.assert_close(rebuilt(x).logits, through_teacher(method, student, teacher, x))
     with torch.no_grad():
         method.projector.weight.add_(1.0)
-    torch.testing.assert_close(rebuilt(x).logits, student(x).logits)  # the hook is gone
+    torch.testing.assert_close(rebuilt(x).logits, student(x).logits)  # the hook is removed
 
 
 def test_a_moving_average_of_the_student_follows_simkd() -> None:
@@ -133,7 +133,7 @@ def test_teacher_init_leaves_the_classifier_where_the_teacher_has_other_classes_
 
 @pytest.mark.parametrize("teacher", ["thin_resnet(width=8)", "resnet18"])
 def test_teacher_init_refuses_another_architecture(teacher: str) -> None:
-    """Biases of the classifier agree, whatever the network."""
+    """The biases of the classifiers have one shape in all networks, so shapes alone do not suffice."""
     image = Modality("radar", "image", (1, 32, 32), "uint8", mean=(0.0,), std=(1.0,))
     models = [build(name, image, classes=5) for name in ("thin_resnet(width=4)", teacher)]
     with pytest.raises(CmkdError, match="same architecture"):
@@ -218,7 +218,7 @@ def test_crd_refuses_another_training_set() -> None:
 
 
 def test_crd_refuses_the_state_of_another_training_set() -> None:
-    """A loop may load the state before it starts, or afterwards."""
+    """A loop may load the state before the training starts, or afterwards."""
     states = {size: CRD(NARROW, WIDE, dim=8) for size in (30, 50)}
     for size, method in states.items():
         method.on_train_start(size)
@@ -327,7 +327,7 @@ def test_a_stage_beyond_the_only_map_is_refused_with_the_stage_that_is_there() -
 
 
 def test_pkt_of_opposite_embeddings_is_finite() -> None:
-    """The cosine of opposite vectors rounds to less than -1."""
+    """The cosine of opposite vectors may round to less than -1."""
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn(1, 32, generator=generator)
@@ -348,7 +348,7 @@ def test_crd_refuses_an_index_that_is_not_of_a_training_pair(index: list[int], s
 
 @pytest.mark.parametrize("name", ["mgd", "mfh"])
 def test_draws_belong_to_pairs_and_not_to_places_in_the_batch(name: str) -> None:
-    """So processes that share a batch in another order draw the same; views of one pair have draws of their own."""
+    """Processes that share a batch in another order draw the same numbers; views of one pair have different ones."""
     torch.manual_seed(0)
     batch = replace(a_batch(8, 4), index=torch.tensor([3, 9, 1, 1, 7, 0, 30, 5]), view=torch.tensor([0, 0, 1, 0] * 2))
     student, teacher, other = output(NARROW, 8, 0), output(WIDE, 8, 1).detach(), torch.randperm(8)
@@ -377,7 +377,7 @@ def test_ickd_of_many_channels_is_the_same_without_their_gram_matrices(positions
     torch.testing.assert_close(found, expected)
     (theirs,) = torch.autograd.grad(expected, student, retain_graph=True)
     (ours,) = torch.autograd.grad(found, student)
-    assert ours[1, 6].abs().max() < 1.0  # the matrices' own gradient is 1e10 where a channel is dead
+    assert ours[1, 6].abs().max() < 1.0  # with Gram matrices, it is 1e10 where a channel is dead
     kept = torch.ones(3, 40, dtype=torch.bool)
     kept[1, 6] = False
     torch.testing.assert_close(ours[kept], theirs[kept])

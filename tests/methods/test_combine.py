@@ -1,4 +1,4 @@
-"""Expressions, sums, checked options, pages and plug-ins."""
+"""Expressions, sums, checks of options, pages and plug-ins."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_temperature_of_zero_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_model_without_maps_works_or_is_refused(name: str) -> None:
     bare, needs = Spec(4, 6), METHODS[name].needs
-    if "feature_maps" in needs and name != "ofa":  # ofa then has no exits
+    if "feature_maps" in needs and name != "ofa":  # `ofa` works without exits
         with pytest.raises(CmkdError, match=name):
             create(name, bare, bare)
     else:
@@ -188,7 +188,7 @@ def test_example_of_an_own_method(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plug_in_that_does_not_load_is_named(tmp_path: Path) -> None:
-    """The plug-in is found in a process that sees an installed package."""
+    """The plug-in is found in a separate process that sees an installed package."""
     info = tmp_path / "echo_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-plugin\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""What is particular to dimensional structure; the checks common to all methods are in `test_methods.py`."""
+"""Checks specific to dimensional structure; those common to all methods are in `test_methods.py`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_a_term_does_not_need_is_not_asked_for() -> None:
         create("ds", flat, flat)
     for without in ({"independence_weight": 0.0}, {"independence_reference": "self"}):
         assert not list(create("ds", NARROW, WIDE, independence_features="embedding", **without).parameters())
-    logits = replace(WIDE, dim=0, map_shapes=())  # a file of outputs that holds no more
+    logits = replace(WIDE, dim=0, map_shapes=())  # as for a file that holds only logits
     create("ds", NARROW, logits, uniformity_reference="self").check_logits_suffice()
     embeds = {"independence_features": "embedding", "uniformity_weight": 0.0}
     for without in ({"independence_reference": "self"}, {"independence_weight": 0.0}):
@@ -99,19 +99,19 @@ def test_references_without_a_teacher_do_not_read_it() -> None:
         method.check_logits_suffice()
         nothing = Output(torch.zeros(8, 4), torch.zeros(8, 0))
         torch.testing.assert_close(method(student, nothing, a_batch(8, 4)), first, rtol=0.0, atol=0.0)
-        assert create("ds", NARROW, WIDE, **own).needs == ("logits",)  # for kd, of the teacher
+        assert create("ds", NARROW, WIDE, **own).needs == ("logits",)  # the teacher's, for the kd part
     assert create("ds", NARROW, WIDE, **QUIET).uses_teacher is False
 
 
 def test_structure_reference_is_the_distance_of_the_two_correlation_matrices() -> None:
     x = torch.randn(20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert channel_independence(-3.0 * x + 1.0, x, reference="structure") < 1e-8  # signs of all channels cancel
+    assert channel_independence(-3.0 * x + 1.0, x, reference="structure") < 1e-8  # a sign change of all cancels
     assert channel_independence(-3.0 * x + 1.0, x) > 3.9
     mixed = x @ torch.linspace(-1, 1, 25, dtype=torch.float64).reshape(5, 5)
     difference = torch.corrcoef(mixed.T) - torch.corrcoef(x.T)
     wanted = 0.7 * difference.square().sum() / 5
     found = channel_independence(mixed, x, off_diagonal_weight=0.7, reference="structure")
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0.0)  # eps of 1e-5 beside the variances
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0.0)  # eps of 1e-5 is added to the variances
 
 
 @pytest.mark.parametrize("classes", [10, 1000])
@@ -134,17 +134,17 @@ def test_output_features_are_probabilities_or_embedding() -> None:
     soft = 2.0 * channel_independence((student.logits / 3).softmax(1), (teacher.logits / 3).softmax(1))
     torch.testing.assert_close(terms(student, teacher, **options, temperature=3.0)["independence"], soft)
     shifted = replace(student, logits=student.logits + torch.randn(8, 1), embedding=student.embedding.flip(1))
-    torch.testing.assert_close(terms(shifted, teacher, **options)["independence"], found)  # of probabilities alone
+    torch.testing.assert_close(terms(shifted, teacher, **options)["independence"], found)  # uses only probabilities
     embedded = terms(student, teacher, **options, independence_features="embedding")["independence"]
     torch.testing.assert_close(embedded, 2.0 * channel_independence(student.embedding, teacher.embedding))
 
 
 def test_pairs_are_led_where_the_hinge_is_idle() -> None:
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    other = x[torch.randperm(64, generator=torch.Generator().manual_seed(1))]  # as uniform, spread another way
+    other = x[torch.randperm(64, generator=torch.Generator().manual_seed(1))]  # equally uniform, other positions
     assert feature_uniformity(other, x, reference="teacher") < 1e-5
     assert feature_uniformity(other, x) > 0.5
-    assert feature_uniformity(3.0 * x + 1.0, x) < 1e-8  # centered, and on the sphere
+    assert feature_uniformity(3.0 * x + 1.0, x) < 1e-8  # features are centered and normalized
 
 
 def test_hinge_acts_only_where_the_student_is_less_uniform() -> None:
@@ -185,7 +185,7 @@ def test_map_points() -> None:
     assert pooled.shape == (2, 12) and pooled[0, 0] == maps[0, 0, :2, :2].mean()
     positions = map_points(maps, points="positions", pool=None)
     assert positions.shape == (32, 3) and torch.equal(positions[5], maps[0, :, 1, 1])
-    # a map smaller than the pool is not blown up: repeated positions would count as coinciding points
+    # a map smaller than the pool is not enlarged: repeated positions would count as coinciding points
     assert map_points(maps[:, :, :1, :1], points="positions", pool=4).shape == (2, 3)
 
 

@@ -1,4 +1,4 @@
-"""The life of a method: what it needs to be told, and what it refuses to do without."""
+"""Hooks of methods: which are required, and errors if they are not called."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUIRED = [(row, hook) for row in ROWS for hook in METHODS[row.name].required_h
 
 
 def fresh(row: Row) -> Method:
-    """Build a method with the options that make it need its hooks."""
+    """Build a method with options that make it require its hooks."""
     torch.manual_seed(0)
     slow = {name: 4 for name in parameters(METHODS[row.name]) if name.endswith(("warmup_epochs", "curriculum_epochs"))}
     return create(row.name, NARROW, NARROW, **row.options, **slow)
@@ -115,7 +115,7 @@ def test_an_own_method_declares_hooks_too() -> None:
 
 
 class Returns(Method):
-    """Returns what it is given."""
+    """Method that returns the terms that it was given."""
 
     name = "returns"
 
@@ -170,7 +170,7 @@ def test_what_an_own_method_needs_is_checked(needs: object, words: str, monkeypa
 
 def test_an_own_method_without_forward_is_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unfinished(Method):
-        """Returns no terms yet."""
+        """Method without a forward pass."""
 
     monkeypatch.setattr(METHODS, "find", lambda name: Unfinished)
     with pytest.raises(CmkdError, match="it has no method 'forward', which returns its terms"):
@@ -179,7 +179,7 @@ def test_an_own_method_without_forward_is_refused_before_anything_is_trained(mon
 
 def test_an_own_method_that_forgets_the_constructor_of_its_base_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class Forgetful(Returns):
-        """Sets its option alone."""
+        """Method that does not call the constructor of its base."""
 
         def __init__(self, student: Spec, teacher: Spec, *, weight: float = 1.0) -> None:
             self.weight = weight
@@ -193,7 +193,7 @@ def test_an_own_option_that_is_not_keyword_only_is_told_apart_from_an_unknown_on
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Positional(Returns):
-        """Takes its option by position."""
+        """Method whose option is not keyword-only."""
 
         def __init__(self, student: Spec, teacher: Spec, weight: float = 1.0) -> None:
             super().__init__(student, teacher)
@@ -207,16 +207,16 @@ def test_an_own_option_that_is_not_keyword_only_is_told_apart_from_an_unknown_on
 
 def test_an_own_method_without_a_name_is_called_by_its_class() -> None:
     class Base(Method):
-        """Has no name."""
+        """Method without a name."""
 
     class Derived(Base):
-        """Has none either."""
+        """Subclass without a name."""
 
         def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, torch.Tensor]:
             return {"a": torch.zeros(3)}
 
     class Named(Returns):
-        """Keeps that of its base."""
+        """Subclass with the name of its base."""
 
     assert (Base.name, Derived.name, Named.name) == ("Base", "Derived", "returns")
     with pytest.raises(CmkdError, match=r"^Derived: each term must be a scalar"):

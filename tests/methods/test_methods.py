@@ -1,4 +1,4 @@
-"""Every method through the same checks; what differs between methods is in `table.py`."""
+"""Checks that every method must pass; differences between methods are in `table.py`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_agrees_with_slow_form(case: Case, seed: int) -> None:
     value, wanted = case.function(*fast, **case.options), case.slow(*slow, **case.options)
     torch.testing.assert_close(value, wanted.reshape(()).to(value.dtype), rtol=1e-6, atol=1e-9)
     gradients = torch.autograd.grad(value, students(fast))
-    # the authors' small constants in denominators (1e-8 and such) are not in the slow forms, hence 1e-6
+    # tolerance 1e-6, because the slow forms lack the authors' small constants in denominators (such as 1e-8)
     for ours, theirs in zip(gradients, torch.autograd.grad(wanted, students(slow)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
 
@@ -123,7 +123,7 @@ def test_autocast_does_not_lower_precision(case: Case) -> None:
 
 
 def run(method: Method, student: Output, teacher: Output, batch: Batch) -> Tensor:
-    """Run a step; check that terms are finite scalars and gradients are finite."""
+    """Run a step, check that terms are finite scalars and gradients are finite, and return the loss."""
     teacher = teacher if method.trains_teacher else teacher.detach()
     terms = method(student, teacher, batch)
     for name, term in terms.items():
@@ -133,7 +133,7 @@ def run(method: Method, student: Output, teacher: Output, batch: Batch) -> Tenso
     if terms:
         assert loss.requires_grad, "the terms are cut from the student's graph"
         loss.backward()
-    # float16 and bfloat16 gradients of leaves are compared as they are: an infinity would be ours
+    # half-precision gradients are not rescaled, so an infinite value would be a bug of the method
     for tensor in [*leaves(student), *method.parameters()]:
         assert tensor.grad is None or torch.isfinite(tensor.grad).all(), "a gradient is not finite"
     return loss.detach()
@@ -163,7 +163,7 @@ def test_different_classes(row: Row) -> None:
             built(row, NARROW, teacher)
     else:
         method = built(row, NARROW, teacher)
-        given = output(NARROW if method.strong_view else teacher, 8, 1)  # the student's other view, or the teacher's
+        given = output(NARROW if method.strong_view else teacher, 8, 1)  # the student's other view, or the teacher
         run(method, output(NARROW, 8, 0), given, a_batch(8, 4))
 
 
@@ -269,7 +269,7 @@ def test_an_unlabeled_pair_is_of_no_class(row: Row) -> None:
     assert value(UNLABELED) == value(UNLABELED) and value(UNLABELED) not in [value(label) for label in range(4)]
 
 
-@pytest.mark.parametrize("name", ["dkd", "nkd", "wsld"])  # all their terms use labeled samples alone
+@pytest.mark.parametrize("name", ["dkd", "nkd", "wsld"])  # all their terms use only labeled samples
 def test_unlabeled_rows_count_as_zero_in_target_terms(name: str) -> None:
     row = next(row for row in ROWS if row.name == name)
     method = built(row, NARROW, teacher_spec(row))
@@ -297,7 +297,7 @@ def test_identical_and_collapsed(row: Row, how: str) -> None:
 
 @EACH
 def test_a_collapsed_sample_has_a_gradient_of_ordinary_size(row: Row) -> None:
-    """Half precision holds 6e4 at most, and clipping would scale the whole step down to the noise of one sample."""
+    """Half precision holds 6e4 at most, and clipping would let the noise of one sample dominate the step."""
     largest = []
     for collapsed in (False, True):
         student = output(NARROW, 8, 0)
@@ -310,7 +310,7 @@ def test_a_collapsed_sample_has_a_gradient_of_ordinary_size(row: Row) -> None:
 
 
 def test_dist_of_two_classes_compares_samples_alone() -> None:
-    """Between two classes r is 1 or -1, with a gradient without a bound where both are almost alike."""
+    """Over two classes, r is 1 or -1, and its gradient is unbounded if both values are almost equal."""
     row = next(row for row in ROWS if row.name == "dist")
     spec = replace(NARROW, classes=2)
     student, teacher = output(spec, 8, 0), output(spec, 8, 1)
@@ -361,7 +361,7 @@ def test_goes_to_a_spawned_process_with_its_models(row: Row) -> None:
     torch.manual_seed(0)
     method, student, teacher = built(row, NARROW, teacher_spec(row)), TinyModel(NARROW), TinyModel(teacher_spec(row))
     method.setup(student, teacher)
-    method.eval()  # both share their tensors' memory, so neither may count steps
+    method.eval()  # both processes share memory, so neither may count steps
     sent_method, sent_student = ForkingPickler.loads(bytes(ForkingPickler.dumps((method, student))))
     x = torch.randn(8, 3)
     torch.testing.assert_close(sent_student(x).logits, student(x).logits)
@@ -402,5 +402,5 @@ def test_two_processes_equal_one(row: Row, shares: str, pair: list[dict[str, dic
             if gradient is None:
                 assert found is None or not found.any()
             else:
-                # each process's gradient is halved by DDP's mean over two processes
+                # DDP's mean over two processes halves each gradient
                 torch.testing.assert_close(found / 2, gradient[list(rows)], **close)

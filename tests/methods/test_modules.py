@@ -1,4 +1,4 @@
-"""Each `Method` around its pure function: arguments, options, weight, and which tensors get a gradient."""
+"""Each `Method` wraps its pure function: arguments, options, weight, and which tensors get a gradient."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PLAIN = [(row, case) for row in ROWS for case in row.cases if row.name not in OW
 
 
 def identity(method: Method) -> Method:
-    """Make every projection between equal widths the identity."""
+    """Set every projection of a method between equal widths to the identity."""
     for name, module in method.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and "classifier" not in name:
             (nn.init.eye_ if isinstance(module, nn.Linear) else nn.init.dirac_)(module.weight)
@@ -90,7 +90,7 @@ def test_a_method_is_its_weight_times_its_function(row: Row, case: Case) -> None
 
 
 def trained(loss: Tensor) -> set[int]:
-    """Return the ids of all tensors that a backward pass would give a gradient."""
+    """Return the ids of all tensors that would get a gradient in a backward pass."""
     found, nodes = set(), [loss.grad_fn]
     while nodes:
         node = nodes.pop()
@@ -298,7 +298,7 @@ def test_mfh_sums_the_saliency_over_its_epochs_and_then_keeps_it() -> None:
         seen.append(method.saliency.clone())
     assert (seen[0] > 0).all() and (seen[1] > seen[0]).all()
     assert torch.equal(seen[1], seen[2]) and torch.equal(seen[2], seen[3])
-    assert method.steps == 2  # each has a permutation of its own
+    assert method.steps == 2  # each step has its own permutation
 
 
 def test_mgd_masks_the_share_it_says() -> None:
@@ -311,7 +311,7 @@ def test_srrl_compares_what_the_teachers_classifier_makes_of_both() -> None:
     method, teacher_model = create("srrl", NARROW, WIDE, feature_weight=2.0, regression_weight=3.0), TinyModel(WIDE)
     method.setup(TinyModel(NARROW), teacher_model)
     student, teacher = output(NARROW, 8, 0), output(WIDE, 8, 1).detach()
-    logits = teacher_model.classifier(teacher.embedding)  # not the recorded ones, an average over views
+    logits = teacher_model.classifier(teacher.embedding)  # not the recorded logits, which may be averages over views
     terms = method(student, teacher, a_batch(8, 4))
     projected = method.connector(student.embedding)
     torch.testing.assert_close(terms["srrl_features"], 2.0 * F.mse_loss(projected, teacher.embedding))

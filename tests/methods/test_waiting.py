@@ -16,7 +16,7 @@ from .table import ROWS
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_step_reads_no_value_from_the_device(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    # tensors on "meta" have no values, so whatever asks for one fails; autocast does not know that device
+    # tensors on "meta" have no values, so reading one fails; autocast does not support that device
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     spec = WIDE if row.same_width else NARROW
     method = built(row, spec, WIDE)

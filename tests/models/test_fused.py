@@ -1,4 +1,4 @@
-"""A model of several modalities: any subset of them, each pair by those that it has."""
+"""A model of several modalities accepts any subset, and classifies each pair by the modalities that it has."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_hidden_modality_gets_no_gradient_and_all_others_do(inputs: dict[str, 
     present = {name: torch.full((5,), name != "optical") for name in inputs}
     model.classify(inputs, present).logits.square().sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
-    assert all(g is not None for g in gradients.values())  # or DDP would refuse the step
+    assert all(g is not None for g in gradients.values())  # DDP refuses steps with missing gradients
     assert not any(g.any() for name, g in gradients.items() if name.startswith("others.0"))
     assert gradients["others.1.classifier.weight"].any() and gradients["encoder.stem.0.weight"].any()
 
@@ -124,7 +124,7 @@ def test_inputs_of_other_modalities_alone_are_refused() -> None:
 
 
 def trained(**options: dict[str, Tensor]) -> tuple[FusedModel, dict[str, Tensor]]:
-    """Return a model in train mode that was run once on eight pairs, and the buffers of its optical encoder."""
+    """Return a model in train mode after one forward pass, and the buffers of its optical encoder."""
     model = fused().train()
     if dist.is_initialized():
         synchronize_batch_norm(model)
@@ -133,7 +133,7 @@ def trained(**options: dict[str, Tensor]) -> tuple[FusedModel, dict[str, Tensor]
 
 
 def pairs(recorded: int, filler: float = 0.0) -> dict[str, dict[str, Tensor]]:
-    """Return eight pairs of which the first have an optical image."""
+    """Return eight pairs, of which the first `recorded` have an optical image."""
     torch.manual_seed(2)
     inputs = {m.name: torch.randn(8, *m.shape) for m in (RADAR, OPTICAL)}
     optical = torch.arange(8) < recorded
@@ -174,7 +174,7 @@ def share(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     found = []
-    for recorded in (6, 5):  # of the second process's four pairs, two and one
+    for recorded in (6, 5):  # two and one of the second process's four pairs
         halves = {part: {n: v.split(4)[rank] for n, v in held.items()} for part, held in pairs(recorded).items()}
         found.append(trained(**halves)[1])
     torch.save(found, f"{folder}/{rank}.pt")

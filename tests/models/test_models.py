@@ -1,4 +1,4 @@
-"""Models on every kind of modality."""
+"""Models for every kind of modality."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_narrow_networks_do_not_damage_memory() -> None:
 @pytest.mark.parametrize(("name", "kind", "shape"), [c for c in CASES if c[0] == "auto"])
 def test_every_parameter_learns(name: str, kind: str, shape: tuple[int, ...]) -> None:
     model = models.build(name, modality(kind, shape), classes=4)
-    for block in model.modules():  # the last norm of a residual block starts at zero and hides what is before it
+    for block in model.modules():  # the last norm of a residual block starts at zero, which blocks gradients
         if isinstance(block, torch.nn.modules.batchnorm._BatchNorm):
             torch.nn.init.ones_(block.weight)
     model(torch.randn(4, *shape)).logits.square().sum().backward()
@@ -108,7 +108,7 @@ def test_points_are_a_set_and_padding_is_nothing() -> None:
     shuffled = points[:, [3, 5, 0, 2, 4, 1]]
     torch.testing.assert_close(model(points).logits, model(shuffled).logits)
     with torch.no_grad():
-        model.encoder.first.bias += 1.0  # were padding seen, this would move it
+        model.encoder.first.bias += 1.0  # would change the output if padding were used
     alone = models.build("auto", modality("points", (4, 3)), classes=2).eval()
     alone.load_state_dict(model.state_dict())
     torch.testing.assert_close(alone(points[:, :4]).logits, model(points).logits)
@@ -172,7 +172,7 @@ def test_pretrained_weights_are_never_silently_missing(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("built_for", [32, 64])
 def test_a_small_image_is_read_by_the_stem_that_was_trained(built_for: int, tmp_path: Path) -> None:
     radar = modality("image", (1, 32, 32))
-    encoder = TimmEncoder("resnet18", 1, built_for)  # with 64 the published stem stays, as it does with its weights
+    encoder = TimmEncoder("resnet18", 1, built_for)  # with 64, the original stem stays
     model, path = models.Model(radar, encoder=encoder, classes=2).eval(), tmp_path / "best.safetensors"
     save_model(path, model, name="resnet18", classes=("tug", "ferry"), extra={})
     loaded, _ = load_model(path)

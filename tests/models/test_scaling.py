@@ -1,4 +1,4 @@
-"""Scalings of stored values, against numpy and scipy, on every kind of modality."""
+"""Scalings of stored values agree with numpy and scipy, for every kind of modality."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def by_rank(x: Floats, train: Floats) -> Floats:
     even = np.linspace(0, 1, KNOTS)
     knots = np.quantile(train, even)
     x = x.clip(knots[0], knots[-1])
-    # of equal knots the first call returns the last rank, and the second call the first rank
+    # for equal knots, the first call returns the last rank, and the second call the first rank
     return (np.interp(x, knots, even) - np.interp(-x, -knots[::-1], -even[::-1])) / 2
 
 
@@ -57,7 +57,7 @@ def by_rank(x: Floats, train: Floats) -> Floats:
 @pytest.mark.parametrize(("scaling", "reference"), [("log", by_log), ("rank", by_rank)])
 def test_values_agree_with_numpy(kind: str, scaling: str, reference: Callable[[Floats, Floats], Floats]) -> None:
     prepare = models.Preprocess(modality(kind), scaling=scaling, values=VALUES)
-    samples = np.concatenate([VALUES[:1678], [[1e6, 1e6, 9], [-1e6, -1e6, -9]]]).astype(np.float32)  # also outside
+    samples = np.concatenate([VALUES[:1678], [[1e6, 1e6, 9], [-1e6, -1e6, -9]]]).astype(np.float32)  # also out of range
     shape = SHAPES[kind]
     batch = samples.reshape(-1, *shape[1:], shape[0]) if kind == "image" else samples.reshape(-1, *shape)
     axis = 1 if kind == "image" else -1
@@ -140,7 +140,7 @@ def test_a_file_of_an_earlier_version_is_linear(tmp_path: Path) -> None:
     save_model(path, model, name="auto", classes=("a", "b", "c", "d"), extra={})
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["about"])
-    del about["scaling"], about["sha256"]  # of everything else, which earlier versions did not write
+    del about["scaling"], about["sha256"]  # earlier versions wrote neither
     save_file(load_file(path), path, metadata={"about": json.dumps(about)})
     x = torch.from_numpy(VALUES[:9])
     assert torch.equal(load_model(path)[0](x).logits, model(x).logits)
@@ -183,7 +183,7 @@ def test_the_sample_is_bounded_even_and_always_the_same(tmp_path: Path, monkeypa
     values = train_values(pack, "radar")
     np.testing.assert_array_equal(values, train_values(Pack.open(pack.path), "radar"))
     assert values.shape == (200, 3) and (values[:, 2] == -1).all()
-    assert set(values[:, 0]) == set(range(20))  # every place takes part
+    assert set(values[:, 0]) == set(range(20))  # values of all pixels are drawn
     pairs = ((values[:, 1] - values[:, 0]) / 100).reshape(50, 4)
     assert pairs[0, 0] == 0 and pairs[-1, 0] == 119 and np.diff(pairs[:, 0]).max() <= 3
 

@@ -1,4 +1,4 @@
-"""A model that reads several modalities as the channels of one."""
+"""A model that reads several modalities as channels of a single input."""
 
 from __future__ import annotations
 

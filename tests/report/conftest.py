@@ -1,4 +1,4 @@
-"""The folder of a small run."""
+"""Fixture with the folder of a small run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RADAR = Modality("radar", "image", (1, 8, 8), "uint8", (20.0,), (30.0,))
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Write what a run of two methods and two seeds leaves: a teacher's accuracy of 0.9, a gain of about 0.1."""
+    """Write the folder of a run with two methods and two seeds; the teacher has an accuracy of 0.9, the gain is 0.1."""
     students = []
     for method, base in (("none", 0.5), ("kd", 0.6)):
         for seed in (0, 1):

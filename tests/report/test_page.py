@@ -1,4 +1,4 @@
-"""The page of a run, made from its files alone, and what making it must not import."""
+"""The page of a run is made from its files alone, without importing certain modules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RADAR = Modality("radar", "image", (1, 8, 8), "uint8", (20.0,), (30.0,))
 
 @pytest.mark.parametrize("of_teacher", [{}, {"wrong": None, "visible": None}, {"wrong": 3}])
 def test_one_number_of_wrong_labels_where_the_teachers_is_equal_or_unknown(of_teacher: dict[str, int | None]) -> None:
-    every = {"visible": 20, "all": 20}  # a run of an older version does not have the teacher's
+    every = {"visible": 20, "all": 20}  # older runs lack the teacher's number
     said = labels_seen({"teacher": every | of_teacher, "student": every | {"wrong": 3}})
     assert said == "3 labels were made wrong on purpose"
 
@@ -46,11 +46,11 @@ def test_the_page_shows_tables_figures_and_verdicts(run: Path) -> None:
     assert "This run is incomplete." in page and "teacher sees 20 of 20 labels, students see 10 of 20 labels" in page
     assert "kd: kd(weight=0.5) was the best of 3 trials: 62.5 % on validation, untuned 50.0 %." in page
     assert "<td>+10.5</td>" in page and "<td>30 %</td>" in page  # 0.105 of the 0.35 from 0.55 to 0.9
-    assert page.count("<td>1.5</td>") == 1 and page.count("<td>20.0</td>") == 1  # latency of none, its mean training
-    assert page.count("<td>—</td><td>12.5</td><td>—</td>") == 2  # of two methods; the teacher was not measured
+    assert page.count("<td>1.5</td>") == 1 and page.count("<td>20.0</td>") == 1  # latency and mean training, `none`
+    assert page.count("<td>—</td><td>12.5</td><td>—</td>") == 2  # two methods; the teacher was not measured
     assert page.count('<svg role="img"') == 4  # accuracy, two learning curves, reliability
     assert page.count('<table class="heat">') == 3 and "tanker taken for tug (50 % of tanker, 2 times)" in page
-    assert "on each of 2 seeds; run more seeds" in page  # all have the same answers, so no interval
+    assert "on each of 2 seeds; run more seeds" in page  # all students give the same answers, so there is no interval
     assert "<strong>kd</strong> (seed 1): it classifies <strong>71.0 %</strong>" in page
     assert f"cmkd predict {run}" in page
     assert page.count("✗ tug") == 3 and page.count("✓ tug") == 3  # pair b is a tanker, pair c a tug
@@ -71,7 +71,7 @@ def test_a_file_that_is_not_the_recommended_student_is_not_named(run: Path) -> N
     assert "NEW_FILES --module 'mine:Net(width=8)' --out" in html.unescape(write_report(run).read_text())
     path.write_text(json.dumps(said | {"method": "kd", "seed": 1}))
     assert "It is the file" in write_report(run).read_text()
-    path.write_text(json.dumps(said | {"method": "none", "seed": 1}))  # the run was continued, and has not ended
+    path.write_text(json.dumps(said | {"method": "none", "seed": 1}))  # as if the run was continued and has not ended
     page = write_report(run).read_text()
     assert "Use the student trained with <strong>kd</strong> (seed 1)" in page and "<dd>CC0</dd>" in page
     assert "Its file is not written yet. Run the same command again" in page
@@ -92,7 +92,7 @@ NAMES = (
     "\u200b",
     "שלום",
 )
-"""Names of classes that are formulas, markup, or nothing to matplotlib."""
+"""Class names that are formulas, markup, or invisible in matplotlib."""
 
 
 def test_names_are_text_in_figures_and_pages(run: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_verdict_is_significant_only_where_the_interval_excludes_zero() -> Non
 
 
 def test_the_interval_of_a_gain_covers_the_test_pairs(run: Path) -> None:
-    for path in (run / "students" / "none").glob("*/test.parquet"):  # two groups, of which one alone differs
+    for path in (run / "students" / "none").glob("*/test.parquet"):  # only one of two groups differs
         pd.read_parquet(path).assign(predicted=[0, 1, 0, 1]).to_parquet(path)
     assert "over 2 seeds and the test pairs), not significant" in write_report(run).read_text()
 
@@ -207,7 +207,7 @@ assert not bad, bad
 
 
 def test_scores_are_those_of_their_formulas() -> None:
-    """The scores written out, for predictions of which one class never occurs."""
+    """Compare with the formulas written out, for predictions in which one class never occurs."""
     from cmkd.evaluation import scores
 
     logits = torch.randn(30, 4, generator=torch.Generator().manual_seed(0)).numpy()

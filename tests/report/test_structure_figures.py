@@ -1,4 +1,4 @@
-"""The figures of dimensional structure: what they compute, and that they draw what they are given."""
+"""Figures of dimensional structure: their computations, and that they draw their data."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def features(n: int = 60, dim: int = 6, seed: int = 0) -> Array:
 
 
 def test_cluster_order_gathers_correlated_channels() -> None:
-    x = features(500, 3)[:, np.tile(np.arange(3), 4)] + 0.3 * features(500, 12, 1)  # channels 0, 3, 6, 9 are alike
-    x[:, ::2] *= -1.0  # the sign of a channel does not part it from its like
+    x = features(500, 3)[:, np.tile(np.arange(3), 4)] + 0.3 * features(500, 12, 1)  # channels 0, 3, 6, 9 are similar
+    x[:, ::2] *= -1.0  # the sign of a channel does not separate it from similar ones
     order = structure_figures.cluster_order(np.corrcoef(x.T)) % 3
     assert sorted(order) == sorted(np.tile(np.arange(3), 4)) and np.count_nonzero(np.diff(order)) == 2
     for dim in (1, 2):
@@ -37,7 +37,7 @@ def test_circle_is_the_widest_plane() -> None:
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1.0, rtol=1e-9)
     plane = (x - x.mean(0))[:, [1, 4]]
     plane /= np.linalg.norm(plane, axis=1, keepdims=True)
-    # up to rotation and reflection, the cosines between points are those in the plane of channels 1 and 4
+    # cosines between points, which rotation and reflection keep, equal those in the plane of channels 1 and 4
     np.testing.assert_allclose(points @ points.T, plane @ plane.T, atol=0.05)
     with pytest.raises(CmkdError, match="two dimensions"):
         structure_figures.circle(x[:, :1])
@@ -55,7 +55,7 @@ def test_spearman_is_scipys_and_its_interval_covers_the_truth() -> None:
         _, low, high = spearman(x, y, resamples=400)
         covered += low <= 0.0 <= high
     assert covered >= 51  # 95 % of 60 is 57; fewer than 51 has a chance below 0.01
-    teachers, covered, apart = np.repeat(np.arange(20), 5), 0, 0  # students are alike where they share a teacher
+    teachers, covered, apart = np.repeat(np.arange(20), 5), 0, 0  # students of one teacher are similar
     for seed in range(60):
         x, y = (features(20, 2, seed)[teachers] + 0.1 * features(100, 2, 100 + seed)).T
         (_, low, high), (_, below, above) = (spearman(x, y, by, resamples=400) for by in (teachers, None))

@@ -1,4 +1,4 @@
-"""The two entry points."""
+"""The two entry points of the structure metrics."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_few_samples_have_no_neighbors_and_small_integers_are_classes() -> None:
 
 
 def test_groups_are_in_one_fold() -> None:
-    """A label drawn for each group tells of no sample of another group, though frames of one group are alike."""
+    """Random labels by group cannot be predicted across groups, although frames of one group are similar."""
     generator = torch.Generator().manual_seed(0)
     groups, label = torch.arange(40).repeat_interleave(8), torch.randint(0, 2, (40,), generator=generator)
     x = torch.randn(40, 6, generator=generator)[groups] + 0.1 * torch.randn(320, 6, generator=generator)
@@ -131,7 +131,7 @@ def test_degenerate_features_give_numbers(how: str) -> None:
         "one channel of zeros": x * torch.tensor([1.0, 1.0, 0.0]),
     }[how]
     found = describe(x, y[: len(x)])
-    # not defined without two directions, two samples of a class, and two class means
+    # undefined without two directions, two samples of a class, or two class means
     allowed = {"spectral_decay", "tolerance"} | ({"nc1"} if how in ("constant", "duplicated") else set())
     undefined = {name for name, value in found.items() if math.isnan(value)}
     assert undefined <= allowed

@@ -1,4 +1,4 @@
-"""What each metric does not see: rotation, scale, shift, the order of samples, the sample twice over."""
+"""Invariances of each metric: rotation, scale, shift, order of samples, and duplication of all samples."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def with_target(metric: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor],
     return lambda x: metric(x, TARGET.repeat(len(x) // N))
 
 
-# metric, what it is invariant to beside the order of the samples, and whether to the sample twice over
+# metric, invariances besides the order of samples, and whether it is invariant to duplication of all samples
 ANGLES = "rotate scale scale_samples"
 TABLE: dict[str, tuple[Callable[[Tensor], float], str, bool]] = {
     "correlation_mean_abs": (
@@ -120,7 +120,7 @@ def test_invariant(name: str, seed: int) -> None:
 
 @EACH
 def test_sees_everything_else(name: str) -> None:
-    # the list above is complete: what is not in it changes the value
+    # the table is complete: every other change alters the value
     metric, changes, duplication = TABLE[name]
     generator = torch.Generator().manual_seed(0)
     x = draw(generator, N, DIM) + TARGET[:, None]
@@ -139,7 +139,7 @@ def test_the_order_of_samples_does_not_matter(name: str, seed: int) -> None:
     metric = TABLE[name][0]
     generator = torch.Generator().manual_seed(seed)
     x = draw(generator, N, DIM) + TARGET[:, None]
-    # within a class, as the target stays
+    # samples are permuted within classes, so the target stays the same
     order = torch.arange(N).view(-1, CLASSES)[torch.randperm(N // CLASSES, generator=generator)].flatten()
     assert same(metric, x, x[order])
 

@@ -1,4 +1,4 @@
-"""The torchmetrics: batches against the whole, two processes against one, and what the pure functions say."""
+"""The torchmetrics give the same over batches, over two processes, and in the pure functions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_gathered_states_equal_the_whole(name: str) -> None:
     ours, theirs = fed(name, 0, 11, 4), fed(name, 11, N, 4)
     states = [getattr(theirs, state) for state in theirs.metric_state]
     others = iter([torch.cat(s) if isinstance(s, list) else s for s in states])
-    # torchmetrics asks for one state after the other
+    # torchmetrics gathers one state after the other
     ours.dist_sync_fn = lambda tensor, group: [tensor, next(others)]
     ours.distributed_available_fn = lambda: True
     assert_same(ours.compute(), streamed(name, 0, N, N))
@@ -89,7 +89,7 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow  # importing torchmetrics in two fresh processes is
+@pytest.mark.slow  # because torchmetrics is imported in two fresh processes
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     mp.spawn(work, (str(tmp_path),), nprocs=2)
     for rank in range(2):

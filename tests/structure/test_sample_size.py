@@ -1,4 +1,4 @@
-"""What few pairs do to a measure, against features drawn at random."""
+"""The effect of few pairs on a measure, checked with random features."""
 
 from __future__ import annotations
 

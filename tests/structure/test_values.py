@@ -1,4 +1,4 @@
-"""Each metric on features small enough to work out by hand, or of a known distribution."""
+"""Each metric on features small enough for hand computation, or from a known distribution."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_effective_rank() -> None:
     wanted = math.exp(-sum(q * math.log(q) for q in p))
     assert structure.effective_rank(Moments.of(SQUARE * torch.tensor([3.0, 1.0]))) == pytest.approx(wanted, rel=1e-12)
     assert structure.effective_rank(Moments.of(torch.ones(5, 3))) == pytest.approx(1.0, rel=1e-12)
-    # against the definition by singular values, where there are fewer samples than dimensions
+    # compared with the definition by singular values, with fewer samples than dimensions
     x = vectors(6, 20)
     singular = torch.linalg.svdvals(x)
     share = singular / singular.sum()
@@ -65,7 +65,7 @@ def test_effective_rank() -> None:
 
 
 def test_spectral_decay() -> None:
-    # rows of ± sqrt(k^-1.5) along axis k have exactly that spectrum, up to one factor
+    # rows of ± sqrt(k^-1.5) along axis k have the spectrum k^-1.5, up to a constant factor
     scales = torch.arange(1, 9, dtype=torch.float64) ** -0.75
     x = torch.cat([torch.diag(scales), -torch.diag(scales)])
     assert structure.spectral_decay(Moments.of(x)) == pytest.approx(1.5, rel=1e-9)
@@ -143,7 +143,7 @@ def test_a_silhouette_of_samples_drawn_from_one_class_is_not_a_number() -> None:
 
 
 def test_silhouette() -> None:
-    # of each sample: a = 1; b = 3.5 (outer) or 2.5 (inner), so 1 - a / b
+    # each sample has a = 1 and b = 3.5 (outer) or 2.5 (inner), so its silhouette is 1 - a / b
     x, y = torch.tensor([[0.0], [1.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1])
     wanted = ((1 - 1 / 3.5) + (1 - 1 / 2.5)) / 2
     assert structure.silhouette(x, y) == pytest.approx(wanted, rel=1e-6)

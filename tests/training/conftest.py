@@ -1,4 +1,4 @@
-"""What more than one test of training needs."""
+"""Fixtures that several tests of training share."""
 
 from __future__ import annotations
 

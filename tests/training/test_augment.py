@@ -1,4 +1,4 @@
-"""Augmentation is a function of seed, index and view."""
+"""Augmentation is a function of seed, pair and view."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_each_pair_of_a_batch_has_a_view_of_its_own() -> None:
 
 @pytest.mark.parametrize("co_registered", [(), [("optical", "radar")]])
 def test_a_modality_is_changed_alike_whatever_else_is_read(co_registered: Sequence[Sequence[str]]) -> None:
-    """A cached teacher's modality is not read for the student, nor the student's for the cache."""
+    """With a cache, the student's batches lack the teacher's modality, and the cache is filled without the other."""
     given, modalities = batch(), {m.name: m for m in (OPTICAL, RADAR, CLOUD)}
     whole = augment(given, modalities, EVERYTHING, seed=0, co_registered=co_registered)
     for name in modalities:
@@ -106,7 +106,7 @@ def test_registered_modalities_share_their_geometry() -> None:
     small = torch.nn.functional.avg_pool2d(done.inputs["optical"][:, :1], 2)
     inner = (slice(None), slice(None), slice(3, 5), slice(3, 5))  # away from the repeated border
     torch.testing.assert_close(small[inner], done.inputs["radar"][inner])
-    assert float(done.inputs["radar"][:, 0, 4, 4].std()) > 0.05  # they did move
+    assert float(done.inputs["radar"][:, 0, 4, 4].std()) > 0.05  # the images were moved
 
 
 def test_a_shift_moves_values_and_does_not_average_them() -> None:
@@ -115,7 +115,7 @@ def test_a_shift_moves_values_and_does_not_average_them() -> None:
     images = Batch({"radar": speckle}, torch.zeros(40, dtype=torch.int64), torch.arange(40))
     done = changed(images, shift).inputs["radar"]
     moved = (done != speckle).flatten(1).any(1)
-    assert 10 < int(moved.sum()) < 40  # 0.05 of 8 pixels is less than one; one is the least
+    assert 10 < int(moved.sum()) < 40  # 0.05 of 8 pixels is less than one pixel, the smallest shift
     assert bool(torch.isin(done, speckle).all())
 
 
@@ -124,7 +124,7 @@ PLACES = Modality("places", "image", (2, SIDE, SIDE), "float32", (0.0,) * 2, (1.
 
 
 def origins(**strengths: float) -> tuple[Tensor, Tensor]:
-    """Return from which column and row, from the center, each pixel of 300 images comes, and its own ones."""
+    """Return the source column and row of each pixel of 300 augmented images, and the pixel's own, from the center."""
     ticks = torch.arange(SIDE) - SIDE // 2.0
     own = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"))
     given = Batch({"places": own.expand(300, -1, -1, -1)}, torch.zeros(300, dtype=torch.int64), torch.arange(300))
@@ -132,7 +132,7 @@ def origins(**strengths: float) -> tuple[Tensor, Tensor]:
 
 
 def linear_maps(found: Tensor, own: Tensor) -> Tensor:
-    """Return the least-squares maps of pixels near the center, which no border cuts, to where they come from."""
+    """Return least-squares linear maps from pixels near the center, which no border cuts, to their sources."""
     inner = own.norm(dim=0) < 16
     x, y = own[:, inner].double(), found[:, :, inner].double()
     maps: Tensor = y @ x.T @ torch.linalg.inv(x @ x.T)
@@ -199,7 +199,7 @@ def test_noise_has_the_standard_deviation_asked_for() -> None:
 
 @pytest.mark.parametrize("scaling", ["log", "rank"])
 def test_changes_have_the_units_of_a_models_scaling(scaling: str) -> None:
-    heavy = 10 ** np.random.default_rng(0).uniform(-2, 4, (3000, 2))  # in linear units, noise would hide most values
+    heavy = 10 ** np.random.default_rng(0).uniform(-2, 4, (3000, 2))  # noise in linear units would hide most values
     seen = Preprocess(SERIES, scaling=scaling, values=heavy)
     values = torch.tensor(heavy, dtype=torch.float32).view(-1, 1, 2).expand(-1, 8, 2)
     given = Batch({"steps": values}, torch.zeros(3000, dtype=torch.int64), torch.arange(3000))
@@ -226,7 +226,7 @@ NAMES = ("optical", "radar", "cloud")
 
 
 def pairs(n: int, *, view: int = 0) -> Batch:
-    """Return pairs of three modalities, of which every fourth lacks the first and every sixth the second."""
+    """Return pairs of three modalities; every fourth pair lacks the first one, and every sixth the second."""
     index = torch.arange(n)
     present = {"optical": index % 4 != 0, "radar": index % 6 != 0, "cloud": torch.ones(n, dtype=torch.bool)}
     inputs = {name: torch.zeros(n, 1) for name in NAMES}
@@ -241,7 +241,7 @@ def test_modalities_are_hidden_with_the_probability_given_but_never_all(probabil
     assert bool(left.any(0).all())
     assert not any(bool((kept[name] & ~given.present[name]).any()) for name in NAMES)
     whole = left[:, torch.stack([given.present[name] for name in NAMES]).all(0)]
-    # each is hidden with the probability, less a third of the times that all three would be
+    # each is hidden with the given probability, minus a third of the probability that all three would be hidden
     expected = 1 - probability + probability**3 / 3
     for share in whole.double().mean(1):
         assert abs(float(share) - expected) < 0.02  # four standard errors of 0.5 / sqrt(7000)

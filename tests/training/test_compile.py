@@ -39,7 +39,7 @@ def test_compiled_models_train_to_the_same_weights(tmp_path: Path, digits: Pack)
     for name, tensors in expected.items():
         assert found[name].keys() == tensors.keys()
         different = [key for key, value in tensors.items() if not torch.equal(value, found[name][key])]
-        assert different  # other kernels ran
+        assert different  # compiled kernels ran, which round differently
         for key in different:
             torch.testing.assert_close(found[name][key], tensors[key], rtol=1e-3, atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""Cross-fitted teachers: which pairs each sees, and which pairs it answers."""
+"""Cross-fitted teachers: which pairs each is trained on, and for which pairs it gives outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said about the trainings of a run, as lines and as bars."""
+"""The progress of the trainings of a run, as lines and as bars."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def report(title: str, fraction: float, *, epochs: int = 40, ended: bool = True)
 
 @pytest.fixture
 def _ticking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ten seconds pass between two looks at the clock."""
+    """Let ten seconds pass between two readings of the clock."""
     clock = count(step=10.0)
     monkeypatch.setattr("cmkd.training.display.time.monotonic", lambda: next(clock))
 
@@ -35,12 +35,12 @@ def test_a_line_says_which_of_how_many_what_accuracy_and_how_long_still(capsys: 
     display = TrainingDisplay(Screen("lines"), ROWS, ended={TITLES[0]: "90.0 %"}, jobs=2)
     display(report(TITLES[1], 0.0, ended=False))
     display(report(TITLES[1], 0.5))
-    display(report(TITLES[1], 0.55, ended=False))  # within an epoch: no line
+    display(report(TITLES[1], 0.55, ended=False))  # no line within an epoch
     display.end(TITLES[1], "25.0 %")
-    display(report(TITLES[2], 0.25, ended=False))  # resumed: only what follows counts for the pace
+    display(report(TITLES[2], 0.25, ended=False))  # resumed, so only later progress counts for the pace
     display(report(TITLES[2], 1.0))
     assert capsys.readouterr().err.splitlines() == [
-        # ten seconds for one half; 2.5 trainings are left, for two processes
+        # ten seconds for half a training; 2.5 trainings are left for two processes
         "[2/4] none, seed 0: epoch 20 of at most 40, validation 25.0 %, about 20 s left in all",
         # thirty seconds for 1 + 0.75 trainings
         "[3/4] kd(temperature=[2]), seed 0: epoch 40 of at most 40, validation 50.0 %, about 20 s left in all",
@@ -67,17 +67,17 @@ def test_about_ten_lines_a_training_and_one_in_long_epochs(capsys: pytest.Captur
     assert len(capsys.readouterr().err.splitlines()) == 11
     for step in range(60):
         display(report("none, seed 1", step / 1000, epochs=1, ended=False))
-    assert len(capsys.readouterr().err.splitlines()) == 1  # of 590 seconds
+    assert len(capsys.readouterr().err.splitlines()) == 1  # in 590 seconds
 
 
 @pytest.mark.usefixtures("_ticking")
 def test_a_suite_counts_its_students(capsys: pytest.CaptureFixture[str]) -> None:
     students = {"digits, few": 10, "digits, all": 30}
     display = TrainingDisplay(Screen("lines"), {title: title for title in students}, jobs=2, students=students)
-    display(Report("digits, few", 0.5, "5 of 10 students"))  # of an earlier call
+    display(Report("digits, few", 0.5, "5 of 10 students"))  # trained by an earlier call
     display(Report("digits, all", 0.0, "0 of 30 students"))
     display(Report("digits, all", 0.2, "6 of 30 students", milestone=True))
-    # six students in ten seconds; 24 are left in the larger run, which is then the last
+    # six students in ten seconds; the larger run has 24 left and ends last
     assert capsys.readouterr().err.splitlines() == [
         "[2/2] digits, all: 6 of 30 students; 11 of 40 students in all, 0 of 2 runs, about 40 s left in all"
     ]
@@ -96,7 +96,7 @@ class Terminal(io.StringIO):
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Terminal:
-    """Let stderr be a terminal from here to the end of the test."""
+    """Replace stderr by a terminal until the end of the test, and return it."""
     made = Terminal()
     monkeypatch.setattr(sys, "stderr", made)
     for name, value in ({"TERM": "xterm", "COLUMNS": "120", "LINES": "20"} | settings).items():
@@ -107,7 +107,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Terminal:
 def test_a_row_a_method_tells_of_its_seeds_and_the_rows_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
     made = terminal(monkeypatch)
     assert style(TrainerConfig()) is None and style(TrainerConfig(devices=2)) == "lines"
-    assert REFRESHES * SECONDS == 1.0  # drawn once a report
+    assert REFRESHES * SECONDS == 1.0  # drawn once per report
     with screen() as on, TrainingDisplay(on, ROWS, ended={"teacher": "90.0 % (found)"}) as display:
         display(report(TITLES[1], 0.5))
         display.end(TITLES[1], "61.2 %")
@@ -121,7 +121,7 @@ def test_a_row_a_method_tells_of_its_seeds_and_the_rows_vanish(monkeypatch: pyte
     for words in ("2 of 4 trained", "90.0 % (found)", "30 of 60 samples", "kd(temperature=[2])", "waiting"):
         assert words in drawn
     assert "seed 0 61.2 % · seed 1: epoch 10 of at most 40, validation 12.5 %" in drawn
-    assert made.getvalue().endswith("\x1b[1A\x1b[2K")  # the last act erases a row
+    assert made.getvalue().endswith("\x1b[1A\x1b[2K")  # at the end, a row is erased
 
 
 def test_rows_of_what_was_stopped_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The moving average of the weights: its formula, its start, and what takes part in it."""
+"""The moving average of the weights: its formula, its start, and which tensors are averaged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_it_is_the_recursion_written_out() -> None:
     average = ModelEma(source, 0.8)
     expected = {name: value.double() for name, value in source.state_dict().items()}
     for step in range(60):
-        source(torch.randn(5, 3, generator=torch.Generator().manual_seed(step)))  # moves the statistics
+        source(torch.randn(5, 3, generator=torch.Generator().manual_seed(step)))  # changes the running statistics
         with torch.no_grad():
             source.weight.add_(0.1)
         average.update(source, step)
@@ -31,7 +31,7 @@ def test_it_is_the_recursion_written_out() -> None:
     found = average.model.state_dict()
     for name in ("weight", "bias", "running_mean", "running_var"):
         torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-5, atol=1e-6)
-    assert int(found["num_batches_tracked"]) == 60  # a count is no mean
+    assert int(found["num_batches_tracked"]) == 60  # counts are copied, not averaged
 
 
 def test_the_weights_it_began_with_are_soon_forgotten() -> None:
@@ -42,7 +42,7 @@ def test_the_weights_it_began_with_are_soon_forgotten() -> None:
     for step in range(100):
         average.update(source, step)
     left = 999.0 * 2 / (101 * 102)
-    assert average.model.weight.item() == pytest.approx(1.0 + left)  # 0.999 from the start would leave 905
+    assert average.model.weight.item() == pytest.approx(1.0 + left)  # a decay of 0.999 from the start would leave 905
 
 
 def test_tied_weights_are_averaged_once_and_infinite_buffers_are_kept() -> None:
@@ -61,7 +61,7 @@ def test_buffers_that_are_not_saved_take_no_part() -> None:
     source = nn.Linear(2, 2)
     source.register_buffer("seen", torch.zeros(1), persistent=False)
     average = ModelEma(source, 0.99)
-    source.seen = torch.full((3,), -torch.inf)  # as a cache that grows with the batch
+    source.seen = torch.full((3,), -torch.inf)  # like a cache that grows with the batch
     average.update(source, 0)
     assert average.model.get_buffer("seen").shape == (1,)
 
@@ -79,7 +79,7 @@ def test_it_never_trains_and_the_source_is_left_alone() -> None:
 def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     method: str, tmp_path: Path, digits: Pack
 ) -> None:
-    """The file that is kept is the average, and gives the validation accuracy that the history says."""
+    """The saved file holds the average, and has the validation accuracy in the history."""
     import pandas as pd
 
     from cmkd.evaluation import scores
@@ -96,7 +96,7 @@ def test_methods_that_touch_the_student_leave_a_model_that_predicts_as_it_did(
     best = fit(job, OptimizerConfig(ema=0.9), AugmentationConfig(), settings)
     assert not student.classifier._forward_pre_hooks  # `on_train_end` was called
     assert student.classifier.weight.requires_grad
-    if isinstance(made, methods.METHODS["simkd"]):  # finished with the last step's projector, not the one before
+    if isinstance(made, methods.METHODS["simkd"]):  # uses the projector after the last step
         expected = made.teacher_classifier.weight @ made.projector.weight
         torch.testing.assert_close(student.classifier.weight, expected)
     rows = job.rows("validation")

@@ -1,4 +1,4 @@
-"""Files of a training, whole, damaged and foreign."""
+"""Files of a training: intact, damaged, or of another kind."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_object_without_a_json_form_is_refused(tmp_path: Path) -> None:
 
 
 def described(path: Path, about: str) -> None:
-    """Give the weights of a checkpoint another description, as an editor of its header would."""
+    """Replace the description in a checkpoint, as an edit of its header would."""
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     save_file(tensors, path, metadata={"about": about})
@@ -147,11 +147,11 @@ def test_every_edit_of_a_description_and_flipped_bits_are_one_line(tmp_path: Pat
     for _, content in flipped(whole, 60):
         path.write_bytes(content)
         accepted += refused_or_loaded(path)
-    assert accepted <= 2  # a bit of the checksum's own name is all that may pass
+    assert accepted <= 2  # only bits in the name of the checksum's own key may pass
 
 
 def refused_or_loaded(path: Path) -> bool:
-    """Load a model; return whether it was accepted, and let nothing but one line pass."""
+    """Load a model, and return whether it was accepted; a refusal must be an error of one line."""
     try:
         load_model(path)
     except CmkdError as error:

@@ -1,4 +1,4 @@
-"""Which pairs a training uses, where some have no label or lack a modality."""
+"""The pairs that a training uses if some have no label or lack a modality."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmkd.training.module import DistillationModule
 
 @pytest.fixture
 def gaps(tmp_path: Path) -> Pack:
-    """Write pairs of x and y: 0 to 3 have both, 4 and 5 x alone, 6 and 7 y alone; odd ones have no label."""
+    """Write training pairs 0 to 8 of x and y: 4 and 5 have only x, 6 and 7 only y; odd ones have no label."""
     modalities = [Modality(name, "vector", (3,), "float32") for name in ("x", "y")]
     values = np.arange(33, dtype=np.float32).reshape(11, 3)
     with PackWriter(tmp_path / "pack", CardInfo("gaps"), classes=["a", "b"], modalities=modalities) as writer:
@@ -33,7 +33,7 @@ def gaps(tmp_path: Path) -> Pack:
 
 
 class Unpaired(Method):
-    """A term of the student's outputs alone."""
+    """Method that uses only the student's outputs."""
 
     needs = ("embedding",)
     uses_teacher = False
@@ -53,10 +53,10 @@ def job(pack: Pack, method: str | None, pairs: int = 0) -> TrainingJob:
 @pytest.mark.parametrize(
     ("method", "rows"),
     [
-        ("kd", [0, 1, 2, 3, 6, 8]),  # of the pairs without a label, those that have the teacher's modality too
-        ("own", [0, 1, 2, 3, 6, 7, 8]),  # it reads the student's outputs alone
+        ("kd", [0, 1, 2, 3, 6, 8]),  # unlabeled pairs only with the teacher's modality
+        ("own", [0, 1, 2, 3, 6, 7, 8]),  # reads only the student's outputs
         ("none", [0, 2, 6, 8]),
-        (None, [0, 2, 6, 8]),  # a model that trains alone, as the teacher does
+        (None, [0, 2, 6, 8]),  # a model that trains alone, such as the teacher
     ],
 )
 def test_pairs_without_a_label_are_drawn_where_a_method_can_use_them(
@@ -67,7 +67,7 @@ def test_pairs_without_a_label_are_drawn_where_a_method_can_use_them(
     assert (made.pairs, made.labels) == (len(rows), 4)
     assert made.always_paired == (method != "kd")  # pair 6 has a label and lacks the teacher's modality
     drawn = [int(row) for batch in job(gaps, method, pairs=14).loader("train", 2) for row in batch.index]
-    assert set(drawn) == set(rows) and len(drawn) == 14  # more pairs in an epoch repeat rows
+    assert set(drawn) == set(rows) and len(drawn) == 14  # an epoch of more pairs repeats rows
 
 
 def test_hidden_labels_are_those_of_pairs_without_one(digits: Pack) -> None:

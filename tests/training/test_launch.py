@@ -1,4 +1,4 @@
-"""Two real processes: what each receives, that they minimize the loss of one process, and how they fail."""
+"""Two real processes: what each receives, that their loss is that of one process, and how failures are reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def objective() -> Objective:
 
 
 def batch(complete: int = 5) -> Batch:
-    """Return eight pairs: three labels in the first share and one in the second, the first pairs complete."""
+    """Return eight pairs, the first `complete` ones complete; the first share has three labels and the second one."""
     generator = torch.Generator().manual_seed(1)
     inputs = {name: torch.randn(8, 4, generator=generator) for name in ("rich", "poor")}
     present = {"rich": torch.arange(8) < complete, "poor": torch.ones(8, dtype=torch.bool)}

@@ -1,4 +1,4 @@
-"""The order of pairs."""
+"""The loader: order of pairs, shares of processes, views and recorded outputs."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def test_an_epoch_of_more_pairs_than_rows_takes_each_as_often(digits: Pack) -> N
     found = indices(loader)
     assert len(found) == 80 and min(found.count(int(row)) for row in rows) >= 2
     once = PairLoader(digits, rows, ["degraded"], batch_size=20, shuffle=True)
-    assert indices(once) == found[:20]  # the first round is the order of an epoch that has no more
+    assert indices(once) == found[:20]  # the first round equals an epoch without `pairs`
 
 
 def drawn(loader: PairLoader, epochs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs and views of several epochs."""
+    """Return the indices and views of the pairs of several epochs."""
     found = []
     for epoch in range(epochs):
         loader.set_epoch(epoch)
@@ -155,7 +155,7 @@ def test_evaluation_sees_the_first_view(digits: Pack) -> None:
 
 @pytest.fixture
 def answers(digits: Pack, tmp_path: Path) -> Answers:
-    """Return records of every third training pair in two views, which tell pair and view."""
+    """Return records of every third training pair in two views, whose values identify pair and view."""
     rows = digits.rows("train")[::3]
     contents = Contents({}, "optical", rows, classes=2, dim=1, stages=2, maps={1: (1, 1, 1)}, views=2)
 
@@ -189,7 +189,7 @@ def test_a_batch_brings_the_answers_to_its_views_and_says_which_pairs_have_one(
         assert torch.equal(deep.flatten(), expected[:, 0] / 2) and shallow.shape == (len(taught), 0, 0, 0)
         seen |= set(batch.view.tolist())
     assert seen == {0, 1, 2}
-    assert pickle.loads(pickle.dumps(answers)).views == 2  # as a spawned process gets them
+    assert pickle.loads(pickle.dumps(answers)).views == 2  # as passed to a spawned process
 
 
 def test_windows_hold_every_row_once_and_are_read_in_few_places(digits: Pack) -> None:

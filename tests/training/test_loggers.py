@@ -1,4 +1,4 @@
-"""Each training of a run is a run of its own in the stores of MLflow, W&B and TensorBoard."""
+"""Each training of a run is a separate run in the stores of MLflow, W&B and TensorBoard."""
 
 from __future__ import annotations
 

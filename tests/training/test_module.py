@@ -1,4 +1,4 @@
-"""Divergence, gradient, schedule and processes of a training."""
+"""Divergence, gradients, schedule and processes of a training."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_clear_word(tmp_path: Path, digit
 
 @pytest.mark.parametrize("ema", [0.0, 0.99])
 def test_a_model_that_the_last_step_spoils_is_no_result(tmp_path: Path, digits: Pack, ema: float) -> None:
-    """One step: its loss is that of the first weights, and finite."""
+    """The loss of the only step is finite, since it is computed with the initial weights."""
     wild = OptimizerConfig(learning_rate=1e38, ema=ema, warmup=0.0)
     with pytest.raises(CmkdError, match=r"diverged near step 1: weights or the validation loss \(nan\) are not finite"):
         fit(job(tmp_path, digits, "none", epochs=1), wild, AugmentationConfig(), settings(batch_size=4096))
@@ -63,7 +63,7 @@ def test_a_model_that_the_last_step_spoils_is_no_result(tmp_path: Path, digits: 
 
 
 class SpoiledBuffer(Callback):
-    """Spoils a weight that the validation pairs do not meet."""
+    """Callback that adds an infinite buffer, which the validation pairs do not use."""
 
     def on_train_batch_end(self, _: object, module: DistillationModule, *__: object) -> None:  # type: ignore[override]
         module.average.model.encoder.register_buffer("idle", torch.tensor(float("inf")))  # type: ignore[union-attr,operator]
@@ -81,7 +81,7 @@ def test_weights_are_checked_where_the_validation_loss_is_finite(tmp_path: Path,
 
 
 class Terminated(Callback):
-    """Sends SIGTERM to this process after the first step."""
+    """Callback that sends SIGTERM to this process after the first step."""
 
     def on_train_batch_end(self, *_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -179,14 +179,14 @@ def test_a_validation_batch_may_hold_no_pair_of_a_process(tmp_path: Path, digits
 def test_two_processes_agree_with_one(tmp_path: Path, digits: Pack, method: str, dropout: float) -> None:
     for devices, epochs in product((1, 2), (1, 3)):
         made = job(tmp_path / f"{devices}" / f"{epochs}", digits, method, epochs=epochs, dropout=dropout)
-        # at a constant rate rounding grows with it
+        # a low rate, since rounding differences grow with it
         fit(made, OptimizerConfig(learning_rate=1e-3), AugmentationConfig(), settings(devices=devices))
     one, two = (pd.read_csv(tmp_path / n / "3" / "history.csv") for n in ("1", "2"))
-    # terms that soon are small, so the order of their sums shows sooner; what is wrong shows in the first epoch
+    # `ds` and `simkd` have small terms, so the order of sums matters more; a real error would show in the first epoch
     of_history, of_weights = (5e-4, 5e-3) if method in ("ds", "simkd") else (1e-4, 1e-3)
-    right = [name for name in one if name.endswith("accuracy")]  # one pair in the balance may fall to either side
+    right = [name for name in one if name.endswith("accuracy")]  # one borderline pair may differ
     np.testing.assert_allclose(one[right], two[right], atol=1.5 / len(digits.rows("validation")))
     pd.testing.assert_frame_equal(one.drop(columns=right), two.drop(columns=right), rtol=of_history)
-    first, second = (load_file(tmp_path / n / "1" / "best.safetensors") for n in ("1", "2"))  # of one epoch, the best
+    first, second = (load_file(tmp_path / n / "1" / "best.safetensors") for n in ("1", "2"))  # after one epoch
     for key, value in first.items():  # float32 sums in another order
         torch.testing.assert_close(value, second[key], rtol=of_weights, atol=of_weights)

@@ -1,4 +1,4 @@
-"""What is minimized, on whole and on incomplete batches."""
+"""The objective, on complete and on incomplete batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RADAR = Modality("radar", "image", (1, 8, 8), "float32", (0.0,), (1.0,))
 
 
 class Seen(Method):
-    """Notes which pairs it was given."""
+    """Method that records which pairs it was given."""
 
     rows: list[int]
 
@@ -242,7 +242,7 @@ def test_a_student_that_teaches_itself_sees_the_strong_view_and_learns_from_the_
 @pytest.mark.parametrize("uses_teacher", [True, False])
 def test_a_term_does_not_replace_what_the_training_counts(term: str, paired: bool, uses_teacher: bool) -> None:
     class Taken(Method):
-        """Returns the student's own loss too."""
+        """Method that returns a term with a name of the training."""
 
         def forward(self, student: Output, teacher: Output, batch: Batch) -> dict[str, Tensor]:
             return {term: student.logits.mean()}
@@ -257,7 +257,7 @@ def test_a_term_does_not_replace_what_the_training_counts(term: str, paired: boo
 
 def test_recorded_maps_that_a_method_does_not_declare_are_absent_and_not_empty() -> None:
     class Reader(Method):
-        """Reads maps that it does not declare; of empty ones, a mean would be NaN."""
+        """Method that reads maps without declaring them; the mean of empty maps would be NaN."""
 
         needs = ("logits",)
 

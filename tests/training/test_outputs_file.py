@@ -1,4 +1,4 @@
-"""Files of a teacher's outputs: what is read of them, and one line for each thing that may be wrong."""
+"""Files of a teacher's outputs: what is read from them, and an error of one line for each possible defect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cmkd.training.teacher_cache import TeacherCache
 from cmkd.training.teacher_outputs import OutputsFile
 from cmkd.types import Spec
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* whole training pairs")  # most files have some of them
+pytestmark = pytest.mark.filterwarnings("ignore:.* whole training pairs")  # most files lack some pairs
 IDS = ["stranger", *(f"pair-{i}" for i in range(299, 9, -1)), "other"]  # not in the data's order, and not all of them
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(len(IDS), 3)).astype(np.float32)
@@ -53,7 +53,7 @@ def raw(folder: Path, content: bytes, name: str = "outputs.npz") -> Path:
         (npz, 0),
         (lambda f: npz(f, embedding=EMBEDDING), 5),
         (lambda f: npz(f, logits=LOGITS.astype(np.float64), ids=np.array(IDS, dtype=np.bytes_)), 0),
-        (lambda f: npz(f, something=np.array([{}])), 0),  # what else is in the file is not read
+        (lambda f: npz(f, something=np.array([{}])), 0),  # other arrays in the file are not read
         (tensors, 5),
     ],
 )
@@ -82,7 +82,7 @@ def test_half_precision_is_read_as_it_is(dtype: torch.dtype, squares: Pack, tmp_
     expected = torch.from_numpy(LOGITS).to(dtype).float()
     np.testing.assert_array_equal(
         outputs.logits, expected.numpy()[-2:0:-1]
-    )  # without the strangers, in the data's order
+    )  # without the two unknown ids, in the order of the data
 
 
 def test_records_depend_on_the_file_and_the_data(squares: Pack, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A training that stops at any saved state ends with the weights of one that did not stop, bit for bit."""
+"""A training that is stopped at any saved state ends with the weights of an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Stopped(Exception):
 def train(
     folder: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None, *, dropout: float = 0.0
 ) -> None:
-    """Train with a projection, a warm-up, random directions and an average; stop after a number of saved states."""
+    """Train with a projection, a warm-up, random directions and an average; stop after `stop_after` saved states."""
     saved, save = [0], keep.CheckpointCallback._save
 
     def counting(self: keep.CheckpointCallback, trainer: object) -> None:
@@ -79,7 +79,7 @@ def test_a_stopped_training_ends_the_same(
 
 
 class StopAt(Callback):
-    """Stops all processes after a step."""
+    """Callback that stops all processes after a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step

@@ -1,4 +1,4 @@
-"""The learning rate, and when a training ends."""
+"""The learning rate schedule, and the end of a training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEVEL, RISING = [0.1, 0.5, 0.7, 0.7, 0.7, 0.7], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
         ([0.9, 0.6, 0.5], False),
         (RISING, True),
         (LEVEL, False),
-        ([0.0, 0.0, 0.5, 0.5, 0.5 + 4 * TOLERANCE, 0.5 - 1.5 * TOLERANCE], True),  # the means count
+        ([0.0, 0.0, 0.5, 0.5, 0.5 + 4 * TOLERANCE, 0.5 - 1.5 * TOLERANCE], True),  # means are compared
         ([0.5] * 6 + [0.5, 0.5, 0.5 + 2 * TOLERANCE], False),  # one epoch decides nothing
         ([0.0, 0.2, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], False),  # thirds of two: the first two do not count
     ],
@@ -111,7 +111,7 @@ def test_a_training_may_be_told_not_to_end_early() -> None:
     assert (made.leveled, made.cooldown_start, made.stop) == (True, None, 1000)
     for step, accuracies, leveled in ((450, RISING, False), (800, LEVEL, True), (850, RISING, True)):
         made.observe(step, accuracies, early_stop=False)
-        assert made.leveled == leveled  # as of the last epoch before the cooldown
+        assert made.leveled == leveled  # the state of the last epoch before the cooldown
     assert [made.factor(step) for step in range(1000)] == [plain.factor(step) for step in range(1000)]
 
 
@@ -131,7 +131,7 @@ def test_a_training_ends_with_an_epoch_within_the_limit_and_the_rate_never_jumps
 
 
 class Rates(Callback):
-    """Keeps the learning rate of each step."""
+    """Callback that records the learning rate of each step."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -154,7 +154,7 @@ def train(folder: Path, pack: Pack) -> list[float]:
 
 @pytest.fixture(scope="module")
 def whole(squares: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
-    """A training whose validation levels off, and its rates."""
+    """Run a training whose validation levels off; return its folder and its learning rates."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(schedule, "still_rising", leveled)
@@ -189,7 +189,7 @@ def test_a_training_that_is_stopped_in_its_cooldown_ends_the_same(
     monkeypatch.setattr(schedule, "still_rising", leveled)
     with stopping(stop_after):
         train(tmp_path, squares)
-    monkeypatch.setattr(schedule, "still_rising", lambda accuracies: True)  # what was decided stays decided
+    monkeypatch.setattr(schedule, "still_rising", lambda accuracies: True)  # the earlier decision remains
     folder, rates = whole
     assert train(tmp_path, squares) == rates[stop_after:]
     expected, found = (load_file(path / "best.safetensors") for path in (folder, tmp_path))

@@ -1,4 +1,4 @@
-"""Each step of a training: its pairs, its learning rate, what decays, and what follows it."""
+"""The steps of a training: pairs, learning rate, weight decay, moving average and random numbers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUIET = TrainerConfig(batch_size=256, accelerator="cpu", logger="none", progress
 
 
 class Recorder(Callback):
-    """Keeps each step's learning rates, pairs, weights and a random number."""
+    """Callback that records learning rates, pairs, weights and a random number of each step."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -135,7 +135,7 @@ def test_epochs_are_consecutive_parts_of_passes_each_in_an_order_of_its_own(tmp_
     np.testing.assert_array_equal(np.sort(first), rows)
     np.testing.assert_array_equal(np.sort(second), rows)
     assert not np.array_equal(first, second)
-    np.testing.assert_array_equal(np.concatenate(found.views), np.arange(len(order)) // len(rows))  # a view a pass
+    np.testing.assert_array_equal(np.concatenate(found.views), np.arange(len(order)) // len(rows))  # one view per pass
     loader = PairLoader(digits, rows, made.modalities, batch_size=256, shuffle=True, seed=3)
     np.testing.assert_array_equal(
         np.concatenate([loader.order(step)[0] for step in range(STEPS)]), order[: STEPS * 256]
@@ -263,7 +263,7 @@ def test_gradients_are_clipped(tmp_path: Path, digits: Pack) -> None:
     plain = OptimizerConfig("sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=1e-3, ema=0.0)
     found = recorded(job(tmp_path, digits, method="none", epochs=1), plain)
     for before, after, rate in zip(found.weights[:-1], found.weights[1:], found.rates, strict=True):
-        # up to a step's rounding in float32 of weights near 1
+        # up to float32 rounding of weights near 1
         assert float((after - before).norm()) == pytest.approx(rate * 1e-3, rel=1e-2, abs=1e-5)
 
 

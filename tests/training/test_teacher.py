@@ -1,4 +1,4 @@
-"""Students share a teacher, and none of them changes it or depends on another."""
+"""Students share a teacher, but none of them changes it or depends on another student."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_students_do_not_depend_on_their_order_nor_on_global_random_numbers(
 ) -> None:
     before, found = state(teacher), []
     for order in ORDERS:
-        torch.rand(7), np.random.rand(7)  # another process would be in another state
+        torch.rand(7), np.random.rand(7)  # another process has another random state
         found.append({name: train(tmp_path / order[0], digits, teacher, name) for name in order})
         assert state(teacher) == before
     assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""The cache of records: computed once, also by several processes, whole or computed again, and bounded."""
+"""The cache of records: computed once, also by several processes; recomputed if incomplete; bounded in size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROOMY = 10**9
 
 @dataclass
 class Teacher:
-    """A computation of records that notes each call and may stop before one of them."""
+    """Computation of records that remembers each call and may stop before one of them."""
 
     stages: tuple[int, ...] = (1,)
     stop_before: int | None = None
@@ -51,7 +51,7 @@ class Teacher:
 
 
 def same(found: Answers | None, stages: tuple[int, ...] = (1,)) -> bool:
-    """Return whether records are exactly those of the computation."""
+    """Return whether records equal those of `Teacher` exactly."""
     assert found is not None
     views = np.arange(len(ROWS)) % 2
     _, output = found.read(ROWS, views)
@@ -69,7 +69,7 @@ def same(found: Answers | None, stages: tuple[int, ...] = (1,)) -> bool:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return the content of an entry."""
+    """Return the files of a cache entry with their content."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".filling"}
 
 
@@ -231,7 +231,7 @@ def test_the_least_recently_used_entries_go_first_and_the_limit_holds(tmp_path: 
         assert found is not None
         found.close()
         os.utime(tmp_path / named(letter).name / "entry.json", (age, age))
-    used = cache.answers(named("a"), Teacher())  # now the last one used
+    used = cache.answers(named("a"), Teacher())  # now the most recently used entry
     assert used is not None
     used.close()
     assert same(cache.answers(named("c"), Teacher()))
@@ -318,7 +318,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[list[subprocess.Popen[str]]]:
-    """Two real processes that fill the entry in a folder when they are told, and keep it open until told again."""
+    """Start two processes that fill a cache entry when told to, and keep it open until they are told again."""
     command = [sys.executable, "-c", WORKER.format(tests=str(Path(__file__).parent))]
     pipes, environment = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}, os.environ | {"OMP_NUM_THREADS": "1"}
     started = [subprocess.Popen(command, text=True, env=environment, **pipes) for _ in range(2)]
@@ -331,14 +331,14 @@ def workers() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def tell(process: subprocess.Popen[str], folder: Path | str = "") -> None:
-    """Let a process fill the entry in a folder, or close the one it has."""
+    """Tell a process to fill the cache entry in a folder, or to close the entry that it has open."""
     assert process.stdin is not None
     process.stdin.write(f"{folder}\n")
     process.stdin.flush()
 
 
 def heard(process: subprocess.Popen[str], word: str) -> list[str]:
-    """Return the lines of a process up to a word."""
+    """Return the lines that a process prints before a word."""
     assert process.stdout is not None
     lines = []
     while (line := process.stdout.readline()) and line != f"{word}\n":
@@ -356,7 +356,7 @@ def test_two_processes_compute_the_records_once_and_what_they_use_stays(
     assert sorted(len(heard(process, "filled")) for process in workers) == [0, CHUNKS]
     TeacherCache(tmp_path / "alone", ROOMY).answers(CONTENTS, Teacher())
     assert files(shared.folder / CONTENTS.name) == files(tmp_path / "alone" / CONTENTS.name)
-    for process in workers:  # the entry goes only when both have let go of it
+    for process in workers:  # the entry is removed only after both have closed it
         assert shared.answers(named("b"), Teacher()) is None
         tell(process)
         heard(process, "closed")

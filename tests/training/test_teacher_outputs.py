@@ -1,4 +1,4 @@
-"""Records of a model on augmented views: what they depend on, and that students learn from them as from the model."""
+"""Records of a model on augmented views: what they depend on, and that students learn the same as from the model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def records(folder: Path, teacher: Model, pack: Pack, views: Views, maps: dict[i
 
 
 def views_of(pack: Pack, teacher: Model, view: int) -> list[Tensor]:
-    """Return logits, embedding and maps of the training pairs that have the modality, in one view."""
+    """Return logits, embedding and maps of the training pairs that have the teacher's modality, in one view."""
     batch = pack.batch(pack.rows("train", modalities=("rich",)))
     batch = replace(batch, view=torch.full((len(batch),), view))
     paired = pack.card.co_registered
@@ -107,7 +107,7 @@ def shaken(teacher: Model) -> Model:
 
 
 class Own(nn.Module):
-    """A network whose layers give maps of one shape."""
+    """A network whose layers give feature maps of one shape."""
 
     def __init__(self, activation: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def test_records_depend_on(
     other = change(teacher, squares, EACH)
     assert calls(teacher, squares, EACH) > 0
     assert calls(*other) > 0
-    assert calls(teacher, squares, EACH) == calls(*other) == 0  # both are kept
+    assert calls(teacher, squares, EACH) == calls(*other) == 0  # both entries are kept
 
 
 def test_other_layers_and_functions_with_equal_weights_are_other_teachers(squares: Pack) -> None:
@@ -185,7 +185,7 @@ SETTINGS = TrainerConfig(batch_size=32, checkpoint_seconds=0.0, accelerator="cpu
 def trained(
     folder: Path, pack: Pack, teacher: Model, expression: str, *, live: bool, devices: int = 1
 ) -> tuple[dict[str, Tensor], str]:
-    """Train on two views of each pair; return the weights and the history."""
+    """Train a student on two views of each pair, and return its weights and history."""
     torch.manual_seed(1)
     student = models.build(NAME, pack.modality("poor"), classes=3)
     method = from_expression(expression, student.spec, teacher.spec)
