@@ -14,10 +14,10 @@ from cmkd.evaluation.intervals import fraction_interval
 from cmkd.markdown import code, escape, table
 
 NOTE = (
-    "Test accuracy in % with all labels: the mean of the study's teachers and students alone; the better of a random "
-    "forest and a logistic regression on validation, with Wilson's 95 % interval of its test accuracy. Bold: the "
-    "network is below that interval, so what it teaches or learns is no result yet. "
-    "[All baselines](../benchmarks/results/simple_baselines.md)."
+    "Test accuracy in % with all labels. *Accuracy* is the mean over the study's teachers, or students alone. "
+    "*Baseline* is a random forest or a logistic regression, whichever is better on validation, with Wilson's 95 % "
+    "interval of its test accuracy. Bold: the network is below that interval, so its results do not count as evidence "
+    "yet. [All baselines](../benchmarks/results/simple_baselines.md)."
 )
 
 SOLVED = 0.9995
@@ -68,5 +68,7 @@ def beside(rows: pd.DataFrame, baselines: Mapping[tuple[str, str], Mapping[str, 
     header = ["data", "modality", "network", "n", "accuracy", "baseline (95 % CI)", "which"]
     parts = ["## Networks beside classical classifiers", NOTE, table(header, lines, left=3)]
     if solved:
-        parts.append(f"{'; '.join(solved)}: validation is at 100 % already, so it cannot choose a better network.")
+        parts.append(
+            f"{'; '.join(solved)}: validation accuracy is already 100 %, so it cannot choose a better network."
+        )
     return "\n\n".join(parts) if lines else ""

@@ -42,12 +42,12 @@ CLAIMS = (
     Claim("with few labels, self-training on the same pairs helps", "ours", "self_training", "none", few=True),
     Claim("with few labels, a teacher gives more than self-training", "README", "kd", "self_training", few=True),
     Claim("with all labels, a teacher helps", "README: little or nothing", "kd", "none", few=False),
-    Claim("with few labels, `ds` helps, of which `kd` is a part", PAPER, "ds", "none", few=True),
+    Claim("with few labels, `ds`, which includes `kd`, helps", PAPER, "ds", "none", few=True),
     Claim("with all labels, `ds` helps", PAPER, "ds", "none", few=False),
     Claim("structure adds to the teacher's logits", PAPER, "ds", "kd"),
     Claim("with few labels, structure adds to the teacher's logits", PAPER, "ds", "kd", few=True),
     Claim("`ds` gives more than the teacher's features", PAPER, "ds", "fitnet"),
-    Claim("so do the teacher's logits, without structure", "ours", "kd", "fitnet"),
+    Claim("the teacher's logits alone give more than its features", "ours", "kd", "fitnet"),
     Claim("with few labels, `ds` gives more than correlation of logits", "ours", "ds", "dist", few=True),
 )
 
@@ -160,9 +160,9 @@ def by_regime(rows: pd.DataFrame, method: str) -> str:
             start = ["", "", ""]
     header = ["labels", "data sets", "mean rank on test", "rival", "validation", "test", "clearly above, below"]
     text = (
-        "Among the methods trained on every data set and label fraction of a row, `none` included, with the difference "
-        "to the rival that is best on validation and to `kd` (mean over data sets, 95 % CI; what is clearly above or "
-        "below is corrected by Holm)."
+        f"The rank is among the methods that were trained on every data set and label fraction of a row, including "
+        f"`none`. The next columns give the difference of `{method}` to the rival that is best on validation, and to "
+        "`kd`: the mean over data sets with its 95 % CI, and the number of clear differences after Holm's correction."
     )
     return f"## Where `{method}` stands\n\n{text}\n\n{table(header, lines, left=1)}" if lines else ""
 

@@ -14,10 +14,10 @@ from cmkd.documents import read_json
 from cmkd.markdown import code, table
 
 NOTE = (
-    "Gain: over `none`, with a tenth of the labels for both, the mean over data sets. The table is ordered by the "
-    "difference to `kd` on the same data sets. Time of a step and memory for gradients are multiples of those of the "
-    "student alone. *Cached* is the default: the teacher's outputs are computed once. In the next column, the teacher "
-    "runs in each step (64 x 64 pixels, batches of 64, a ResNet-18 as teacher; "
+    "*Gain* is the mean gain over `none` over data sets, with a tenth of the labels for teacher and student. Rows are "
+    "ordered by the difference to `kd` on the same data sets. The time of a step and the memory for gradients are "
+    "multiples of those of the student alone. *Cached* is the default: the teacher's outputs are computed once. In the "
+    "next column, the teacher runs in each step (64 x 64 pixels, batches of 64, a ResNet-18 as teacher; "
     "[all methods](../benchmarks/results/step.md))."
 )
 

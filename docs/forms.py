@@ -15,38 +15,40 @@ from cmkd.markdown import code, table
 from cmkd.methods import METHODS
 
 FORMS = (
-    "With a tenth of the labels for teacher and student, the difference of a form to `0.1*kd` of the same teacher and "
-    "seed: the mean over data sets, with Student's 95 % interval where they are three or more. The factor stands for "
-    "the loss that these students were trained with. A form would be adopted by its validation; test only reports. "
-    "What the forms are: [`ds`](../src/cmkd/methods/ds.py) and its options, and "
-    "[those tried beside it](../benchmarks/ds_ideas.py)."
+    "Teacher and student have a tenth of the labels. The table shows the difference of each form to `0.1*kd` of the "
+    "same teacher and seed: the mean over data sets, with Student's 95 % interval for three or more. The factor 0.1 "
+    "reproduces the loss with which these students were trained. Validation would decide which form is adopted; test "
+    "is only reported. The forms are [`ds`](../src/cmkd/methods/ds.py) with its options, and [variants outside the "
+    "library](../benchmarks/ds_ideas.py)."
 )
 LABELS = (
-    "Each term of the loss is a mean over all pairs; in the cross-entropy, those without a label count as zero. With "
-    "three hundredths of the labels, `0.03*kd` is the other way, a cross-entropy that is a mean over labeled pairs "
-    "alone, and `0.18*kd` is half way between the two. The difference to the default, for the same teacher and seed."
+    "Each term of the loss is a mean over all pairs; in the cross-entropy, pairs without a label count as zero. With "
+    "3 % of the labels, `0.03*kd` is equivalent to the alternative, a cross-entropy averaged over labeled pairs only, "
+    "and `0.18*kd` lies between the two. The table shows the difference to the default for the same teacher and seed."
 )
 OTHER_WEIGHTS = (
-    "The teacher was trained on every second class, with all labels, and the student learns the other classes with a "
-    "tenth, so methods that compare class probabilities cannot take part. Each method has three weights, and `ds` "
-    "three forms. Of these, the gain over `none` on validation chooses one; test only reports."
+    "The teacher was trained on every second class with all labels, and the student learns the other classes with a "
+    "tenth of their labels. Methods that compare class probabilities cannot be used. Each method was trained with "
+    "three weights, and `ds` in three forms. The gain over `none` on validation chooses one of them; test is only "
+    "reported."
 )
 OTHER_CLASSES = (
-    "The same with the weights chosen there, for teachers that had no part in the choice: the difference of the two "
-    "forms of `ds` that were best on validation to the others. Three of the data sets had a part, with other teachers; "
-    "*new* leaves them out. `crd`, the last rival there, was left out."
+    "This suite repeats the previous one with the chosen weights and with teachers that were not used for the choice. "
+    "The table shows the difference of the two forms of `ds` that were best on validation to the other methods. Three "
+    "of the data sets were used for the choice, with other teachers; *new* leaves them out. `crd`, which was last "
+    "there, was not trained."
 )
 OTHER_CONFIRMED = (
-    "The form of `ds` that was adopted after the last table, with teachers that were trained afterwards. Its "
-    "differences on test to the four methods with a teacher decide, over all data sets [that were "
-    "planned](../benchmarks/suites/other_confirmed.yaml); four image sets joined the plan when the results on the "
-    "first seven were known. Six data sets are of the last table; *new* leaves them out."
+    "This table tests the form of `ds` that was adopted after the previous table, with teachers that were trained "
+    "afterwards. The decision rests on its differences on test to the four other methods with a teacher, over all "
+    "[planned data sets](../benchmarks/suites/other_confirmed.yaml). Four image sets joined the plan when the results "
+    "on the first seven were known. Six data sets also occur in the previous table; *new* leaves them out."
 )
 SUITES = Path(__file__).parents[1] / "benchmarks" / "suites"
 PAIRS = (
-    "In a method's terms, pairs that lack a modality count as zero. With a tenth of the pairs complete and every pair "
-    "labeled, `10*kd` is the other way, a mean over complete pairs alone. The teacher has seen a tenth of the labels "
-    "that the student sees."
+    "In a method's terms, pairs that lack a modality count as zero. If a tenth of the pairs is complete and every pair "
+    "is labeled, `10*kd` is equivalent to the alternative, a mean over complete pairs only. The teacher was trained on "
+    "the complete pairs, so it saw a tenth of the labels that the student sees."
 )
 
 
@@ -103,11 +105,11 @@ def _lead(rows: pd.DataFrame) -> str:
     means = {rival: by_set([row for row in ours if row["rival"] == rival]) for rival in rivals}
     p_values = tested(means)
     above = {rival: float(np.mean(means[rival])) > 0 and p_values.get(rival, 1.0) < 0.05 for rival in rivals}
-    said = ", ".join(f"{p_values[rival]:.2g} to {code(rival)}" for rival in rivals if rival in p_values)
+    said = ", ".join(f"{p_values[rival]:.2g} against {code(rival)}" for rival in rivals if rival in p_values)
     there, planned = rows["data"].nunique(), len(Suite.load(SUITES / "other_confirmed.yaml").data)
     start = f"So far, with {there} of {planned} data sets, a lead" if there < planned else "A lead"
     verdict = "is shown" if all(above.values()) else "over all of them is not shown"
-    return f"{start} {verdict}: p on test, corrected by Holm, is {said}."
+    return f"{start} {verdict}. On test, p corrected by Holm is {said}."
 
 
 def _against_rivals(rows: pd.DataFrame, known: Collection[str]) -> str:

@@ -49,12 +49,12 @@ def observation(rows: pd.DataFrame) -> str:
     if not lines:
         return ""
     text = (
-        "Spearman's correlation of a measure of a student's embeddings of validation pairs with its accuracy on test. "
-        "The paper holds that it is negative for the mean |r| between channels and for the uniformity (lower is more "
-        "uniform). *Within*: ranked within each label fraction, so that only method, teacher and seed differ. "
-        "*Across*: over all students, which differ most in the number of labels. 95 % intervals, from "
-        f"{FEWEST_MODELS} runs on, are from resamples of runs, whose students share a teacher (the methods are "
-        "taken as given); bold where they exclude 0."
+        "Spearman's correlation between a measure of a student's embeddings of validation pairs and its accuracy on "
+        "test. According to the paper, it is negative for the mean |r| between channels and for the uniformity (lower "
+        "is more uniform). *Within* ranks students within each label fraction, so that only method, teacher and seed "
+        "differ. *Across* ranks all students, which differ most in the number of labels. With at least "
+        f"{FEWEST_MODELS} runs, the 95 % interval is from a bootstrap over runs, whose students share a teacher; the "
+        "methods are taken as given. Bold: the interval excludes 0."
     )
     header = ["data", "measure", "students", "within", "across"]
     return f"## Does structure go with accuracy?\n\n{text}\n\n{table(header, lines, left=2)}"

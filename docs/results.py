@@ -83,21 +83,20 @@ SECTIONS = {
 }
 """Suite -> function that writes its section."""
 INTRODUCTION = (
-    "Written by `python docs/results.py` from the rows that [suites](../benchmarks/suites) left under "
-    "`benchmarks/results`. Each network was trained until validation had leveled off, or for 16,000 steps ([how many "
-    "had not converged](#where-the-rows-are-from)); [the protocol](protocol.md) says how.\n\n"
-    "- A *difference* is between students of one teacher and one seed, in points of test accuracy.\n"
-    "- It is *clear* if two 95 % intervals exclude 0: Student's, over teachers with a student each, and one over "
-    "teachers and test groups ([how](protocol.md)). Where there is no difference, chance makes at most about one in "
-    "twenty clear.\n"
-    "- UTD-MHAD is tested on four people, spoken digits on one, and MARS on nine recordings of one, whose windows "
-    "count as if they were independent: what is clear on the latter two is clear for one person, and the intervals on "
-    "MARS are too narrow.\n"
-    "- A claim *holds* if Student's test over three data sets or more finds a mean above 0 and no comparison is "
-    "clearly below; it holds *on some data* if one is clearly above. For claims, all p-values are corrected by Holm "
-    "for their number, those over data sets and those of single comparisons, so fewer are clear than in the tables of "
-    "gains.\n"
-    f"- Data sets and settings with fewer than {FEWEST} students a method count toward no claim and no choice."
+    "`python docs/results.py` writes this page from the results of [suites](../benchmarks/suites), which are stored in "
+    "`benchmarks/results`. Each network was trained until validation accuracy had leveled off, or for 16,000 steps "
+    "([how many had not converged](#sources-of-the-results)). [The protocol](protocol.md) describes the rule.\n\n"
+    "- A *difference* compares students of the same teacher and seed, in points of test accuracy.\n"
+    "- A difference is *clear* if two 95 % intervals exclude 0: Student's interval over teachers with a student each, "
+    "and an interval over teachers and test groups ([details](protocol.md)). If there is no true difference, at most "
+    "about one in twenty is clear by chance.\n"
+    "- UTD-MHAD is tested on four people, spoken digits on one person, and MARS on nine recordings of one person. A "
+    "clear difference on the last two is clear for that person only. The windows of a MARS recording are treated as "
+    "independent, so the intervals on MARS are too narrow.\n"
+    "- A claim *holds* if Student's test over at least three data sets finds a mean above 0 and no comparison is "
+    "clearly below 0. It holds *on some data* if a comparison is clearly above 0. For claims, Holm's correction covers "
+    "all tests over data sets and all single comparisons, so fewer differences are clear than in the tables of gains.\n"
+    f"- Data sets and settings with fewer than {FEWEST} students per method count toward no claim and no choice."
 )
 EARLIER = (
     "## Measured elsewhere\n\n"
@@ -105,9 +104,8 @@ EARLIER = (
     "- [Performance](performance.md): what costs time, and how the default weights were chosen.\n"
     "- [Few labels](performance.md#few-labels): how the loss was chosen.\n"
     "- [Calibration](../benchmarks/results/calibration.md).\n"
-    "- [Data cards](data_cards.md) say what is known to be unsound about each data set. One that we found and "
-    "corrected: the last recording of person 4 in MARS is movement 10, not 9; with the published label no model could "
-    "exceed 90.3 %."
+    "- [Data cards](data_cards.md) list the known problems of each data set. We found and corrected one: the last "
+    "recording of person 4 in MARS is movement 10, not 9. With the published label, no model could exceed 90.3 %."
 )
 
 
@@ -182,16 +180,17 @@ def choices(rows: pd.DataFrame) -> str:
         summary.append([setting, f"{helps} of {len(chosen)}", ranking, use])
     parts = [
         "## Which method when",
-        "The method with the largest mean gain over `none` on validation, where that gain is above 0 at 5 %, corrected "
-        "by Bonferroni for the number of methods; else `none`. *As good*: methods whose interval to it, on validation "
-        "too, is not below 0. Methods with fewer teachers than others take no part. Test chooses nothing: its column "
-        "says what the choice gained there. *A teacher helps on* counts methods with a trained teacher. Use what the "
-        "majority of data sets says, and keep `none` beside it.",
+        "*Use* names the method with the largest mean gain over `none` on validation, if that gain is significantly "
+        "above 0 (5 %, corrected by Bonferroni for the number of methods), and otherwise `none`. *As good* lists the "
+        "methods that are not significantly worse than this method on validation. Methods with fewer teachers than "
+        "others are left out. Test pairs are not used for any choice; *gain on test* shows what the chosen method "
+        "gained there. *A teacher helps on* counts the data sets on which the chosen method has a trained teacher. "
+        "Follow the majority of data sets, and compare with `none` on your own data.",
         table(
             [
                 "labels",
                 "a teacher helps on (by validation)",
-                "best mean rank on test, and those statistically like it",
+                "best mean rank on test, and methods not significantly worse",
                 "use",
             ],
             summary,
@@ -223,7 +222,7 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     ranking = ranked(rows)
     if ranking and ranking["critical_difference"]:
         write_bytes(folder / "images" / "results-ranks.svg", draw(ranks_figure(ranking), "svg"))
-        shown.append("Mean ranks where every method was trained; a bar joins those that do not differ significantly:")
+        shown.append("Mean ranks where every method was trained. A bar joins methods that do not differ significantly:")
         shown.append("![Mean ranks of the methods](images/results-ranks.svg)")
     return "\n\n".join(shown) if len(shown) > 1 else ""
 
@@ -263,10 +262,11 @@ def gains(
         lines.append(cells)
     header = ["data", setting, "n", *["teacher", "none"][-len(models) :], *map(code, methods)]
     text = (
-        f"{labels} Gain over `none`, of n students unless the cell says otherwise; bold where both intervals exclude 0."
+        f"{labels} Cells show the gain over `none` for n students, unless the cell gives another n. Bold: both "
+        "intervals exclude 0."
     )
     if ALL_LABELS in methods:
-        text += f" `{ALL_LABELS}` is the student alone with every label, which shows how much the missing labels cost."
+        text += f" `{ALL_LABELS}` is the student alone with every label; it shows how much the missing labels cost."
     return "\n\n".join([f"## {title}", text, table(header, lines, left=2)])
 
 
@@ -282,9 +282,9 @@ def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
     """Return a line about the stored results of one suite."""
     done, planned = content["runs"]["complete"], content["runs"]["all"]
     commits = ", ".join(sorted({str(commit)[:10] for commit in rows["commit"]}))
-    late = f"; {count} students had not converged, or their teachers had not" if (count := rising(rows)) else ""
+    late = f"; {count} students or their teachers had not converged" if (count := rising(rows)) else ""
     unsure = int(rows["teacher_converged"].isna().sum())
-    late += f"; for {unsure} it was not recorded whether their teachers had" if unsure else ""
+    late += f"; for {unsure} students, the teacher's convergence was not recorded" if unsure else ""
     page = f"[{escape(path.stem)}](../benchmarks/results/{path.stem}.md)"
     trained = f"{len(rows)} students, {done} of {planned} runs, commit {commits}{late}"
     return f"- {page}: {code(content['command'])}, {trained}"
@@ -316,11 +316,11 @@ def page(read: Mapping[Path, Read], stored: Path, folder: Path) -> str:
             parts.append(gains(f"Gain and {axis}", counting, "setting", labels=LABELS.get(name, SAME_LABELS)))
     if read:
         parts += [
-            "## Where the rows are from",
+            "## Sources of the results",
             "\n".join(about(p, content, own) for p, (content, _, own) in read.items()),
         ]
     names = {path.stem for path in (ROOT / "benchmarks" / "suites").glob("*.yaml")} - {path.stem for path in read}
-    missing = [f"results of the suite {code(name)}" for name in sorted(names - {"smoke"})]
+    missing = [f"the suite {code(name)}" for name in sorted(names - {"smoke"})]
     if not (seen := observation(pooled(found, every=True))):
         missing.append("whether structure goes with discriminability, on converged networks")
     parts += [seen, "## Not measured yet", "\n".join(f"- {line}" for line in missing)]

@@ -14,18 +14,25 @@ from cmkd.markdown import code, escape, table
 from cmkd.report import figures
 from cmkd.report.html import render
 
-INTRODUCTION = (
-    "Accuracy in points. Students of the same teacher and seed are compared: they start from the same weights, and "
-    "see the pairs in the same order where they use the same ones. The interval is Student's 95 % interval over the "
-    "teachers, each with the mean of its students; with one teacher, it is over its students and holds for that "
-    "teacher alone. Over groups: the 95 % percentile bootstrap interval, which resamples teachers, students and test "
-    "groups (people, scenes, vessels), or single pairs where there are no groups. If there is a single group, its "
-    "pairs are resampled, and the interval holds for that group alone. With fewer than ten groups and several "
-    "students, it is a t interval over teachers and groups. Bold: the interval excludes 0; on test, both do. "
-    "Detectable: the smallest difference on test that as many teachers or groups would show with a probability of "
-    "0.8. Closed: how much of the gap between the student alone and the teacher the method closes, in %, where that "
-    "gap differs clearly from 0; the teacher's accuracy is taken as exact there. All choices are made on validation."
+NOTES = (
+    "Accuracies are in %, differences in points. A difference is between students of the same teacher and seed. They "
+    "start from the same weights, and see the pairs in the same order where they use the same ones.",
+    "validation, test: the mean difference with Student's 95 % interval over the teachers, each with the mean of its "
+    "students. With one teacher, the interval is over its students and holds for that teacher alone.",
+    "over groups, test: the 95 % percentile bootstrap interval, which resamples teachers, students and test groups "
+    "(people, scenes, vessels), or single pairs if there are no groups. If there is a single group, its pairs are "
+    "resampled, and the interval holds for that group alone. With fewer than ten groups and several students, the "
+    "interval is a t interval over teachers and groups.",
+    "Bold: the interval excludes 0; on test, both intervals do.",
+    "between, within teachers: the standard deviation of the difference between teachers, and between students of the "
+    "same teacher.",
+    "detectable: the smallest difference on test that as many teachers or groups show with a probability of 0.8.",
+    "closed: the fraction of the gap between the student alone and the teacher that the method closes, in %, if this "
+    "gap is clearly above 0. The teacher's accuracy is treated as exact.",
+    "not converged: students that were still improving at the last step, or whose teachers were.",
+    "All choices are made on validation.",
 )
+"""How to read the tables, one point each."""
 
 
 class Strong(str):
@@ -64,7 +71,7 @@ def markdown(name: str, results: Mapping[str, Any]) -> str:
     written = [
         f"# {escape(name)}",
         f"{code(results['command'])}, commit {results['commit'] or 'unknown'}.",
-        INTRODUCTION,
+        "\n".join(f"- {escape(note)}" for note in NOTES),
     ]
     if unfinished := _unfinished(results):
         written.append(f"**{unfinished}**")
@@ -83,9 +90,7 @@ def html(name: str, results: Mapping[str, Any]) -> str:
         {**part._asdict(), "lines": [[(c, isinstance(c, Strong)) for c in li] for li in part.lines]}
         for part in parts(results)
     ]
-    return render(
-        "suite.html", name=name, results=results, introduction=INTRODUCTION, unfinished=_unfinished(results), parts=made
-    )
+    return render("suite.html", name=name, results=results, notes=NOTES, unfinished=_unfinished(results), parts=made)
 
 
 def parts(results: Mapping[str, Any]) -> list[Part]:
@@ -122,11 +127,7 @@ def _models(rows: Sequence[Mapping[str, Any]]) -> Part:
         ]
         for row in rows
     ]
-    text = (
-        "Teacher and student alone: validation / test. Not converged: students that were still improving at the last "
-        "step, or whose teachers were."
-    )
-    return Part("Accuracies", text, header, lines, 2)
+    return Part("Accuracies", "Teacher and student alone: validation / test.", header, lines, 2)
 
 
 def _comparisons(rival: str, rows: Sequence[Mapping[str, Any]]) -> Part:
@@ -159,23 +160,27 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
             cells.append("" if against is None else f"{100 * against['difference']:+z.1f}{p}")
         lines.append(cells)
     text = (
-        f"Test accuracy, {count} data set{'s' * (count != 1)}, each the mean of its settings that have every method, "
-        "of the teachers and seeds that every method has there."
+        f"Test accuracy on {count} data set{'s' * (count != 1)}. The accuracy on a data set is the mean over its "
+        "settings in which every method was trained, and over the teachers and seeds that all methods have there."
     )
-    out = {"Left out, since a method is missing": found["lacking"], "Some students are left out on": found["fewer"]}
+    out = {"Left out because a method is missing": found["lacking"], "Some students are left out on": found["fewer"]}
     for start, places in out.items():
         if places:
             text += f" {start}: {', '.join(f'{without_folder(d)} ({s})' for d, s in places)}."
     if rivals and others:
-        few = f" Too few for Wilcoxon's test: corrected by Holm, p cannot be below {min(smallest, 1.0):.2g}."
-        text += " p: Wilcoxon's signed-rank test over data sets, corrected by Holm over methods." if named else few
+        few = (
+            f" {count} are too few for Wilcoxon's test: corrected by Holm, p cannot be below {min(smallest, 1.0):.2g}."
+        )
+        text += (
+            " p is from Wilcoxon's signed-rank test over data sets, corrected by Holm over methods." if named else few
+        )
     critical = found["critical_difference"]
     if critical is None:
         return Part(title, text, header, lines)
     names, ranks = [row["method"] for row in found["methods"]], [row["rank"] for row in found["methods"]]
     sets = "; ".join(", ".join(names[first : last + 1]) for first, last in alike(ranks, critical)) or "none"
     text += (
-        f" Friedman's test that all ranks are alike: p {_p(found['friedman'])}. Ranks that differ by less than "
+        f" Friedman's test of equal ranks: p {_p(found['friedman'])}. Ranks that differ by less than "
         f"{critical:.2f} do not differ significantly (Nemenyi, 5 %): {sets}."
     )
     caption = "Mean ranks; a bar joins methods that do not differ significantly."
