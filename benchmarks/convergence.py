@@ -42,7 +42,7 @@ def train(reference: str, place: Path, teacher: Path | None) -> None:
     def four_times(row: dict[str, Any]) -> int:
         return math.ceil(4 * int(row["steps"]) / epoch)
 
-    if not _complete(place / "longer"):  # a complete one also has a student with four times the steps
+    if not _complete(place / "longer"):  # a complete one also has a student with at least four times its steps
         given = replace(
             longer, teacher=TeacherConfig(checkpoint=teacher or place / "recipe" / "teacher/best.safetensors")
         )

@@ -94,8 +94,9 @@ INTRODUCTION = (
     "clear difference on the last two is clear for that person only. The windows of a MARS recording are treated as "
     "independent, so the intervals on MARS are too narrow.\n"
     "- A claim *holds* if Student's test over at least three data sets finds a mean above 0 and no comparison is "
-    "clearly below 0. It holds *on some data* if a comparison is clearly above 0. For claims, Holm's correction covers "
-    "all tests over data sets and all single comparisons, so fewer differences are clear than in the tables of gains.\n"
+    "clearly below 0. It holds *on some data* if a comparison is clearly above 0. For claims, Holm's correction is "
+    "applied to the tests over data sets (over all claims) and to the single comparisons of each claim, so fewer "
+    "differences are clear than in the tables of gains.\n"
     f"- Data sets and settings with fewer than {FEWEST} students per method count toward no claim and no choice."
 )
 EARLIER = (

@@ -26,7 +26,7 @@ TRIAL_SEEDS = 1_000_000
 EXAMPLE = "data: digits"
 """Example line of a configuration file, for error messages."""
 OWN_METHOD = "ds"
-"""The method introduced by this package, dimensional structure."""
+"""The main method of this package, dimensional structure."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ class OptimizerConfig:
 
     Args:
         name: optimizer: AdamW, or SGD with Nesterov momentum.
-        learning_rate: peak learning rate for a batch of 128 pairs; by default 0.01 for the encoders of cmkd and 0.001
-            for timm models, ten times as much with sgd. It is scaled linearly with the batch size for sgd, and with its
-            square root for adamw.
+        learning_rate: peak learning rate for a batch of 128 pairs; by default 0.01 for the encoders of cmkd and your
+            own models, and 0.001 for timm models, ten times as much with sgd. It is scaled linearly with the batch size
+            for sgd, and with its square root for adamw.
         weight_decay: weight decay, decoupled for adamw; not applied to biases and normalization layers.
         momentum: momentum of sgd.
         warmup: length of the linear warm-up, as a fraction of the largest number of steps; at most 200 steps.
@@ -161,7 +161,8 @@ class AugmentationConfig:
         shift: largest shift of an image, as a fraction of its side; by default 0.1, or 0.05 for cropped images. Shifts
             are in whole pixels, and the largest is at least one pixel; 0 disables shifts.
         rotate: largest rotation of an image, in degrees.
-        scale: largest relative change of the size of an image, or of the values of series and points about their mean.
+        scale: largest relative change of the size of an image, or of the values of vectors, series and points about
+            their mean.
         noise: standard deviation of the Gaussian noise added to vectors, series and points, in units of each channel's
             standard deviation. With the scaling `log` or `rank`, `noise` and `scale` act on the scaled values.
         drop: probability of dropping each point of a set or time step of a series; a dropped time step repeats the one
@@ -203,9 +204,9 @@ class TrainerConfig:
         accelerator: device type to train on; auto uses a GPU if there is one.
         devices: number of devices on each node; torchrun and srun set it themselves.
         num_nodes: number of cluster nodes; start the same command on each node with torchrun or srun.
-        threads: CPU threads of each training; by default 1 for small models, so that results do not depend on the
-            number of cores, and torch's own choice for large models. Large models trained several at a time (`jobs`)
-            share the cores equally.
+        threads: CPU threads of each training; by default 1 for small models on a CPU, so that results do not depend on
+            the number of cores, and otherwise torch's own choice. Large models trained several at a time (`jobs`) share
+            the cores equally.
         checkpoint_seconds: seconds between full checkpoints; a killed run loses at most this much training.
         cache_gb: largest size in GB of the disk cache of teacher outputs; the least recently used are removed first.
         deterministic: raise an error for operations that have no deterministic implementation (CPU runs are repeatable

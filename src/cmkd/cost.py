@@ -1,4 +1,4 @@
-"""Training time and latency of a model: ``cost.json`` in its folder, apart from the files that results depend on."""
+"""Training time and latency of a model, in ``cost.json`` in its folder; no result depends on them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ BEST = "best.safetensors"
 HISTORY = "history.csv"
 """File with the measurements of a training, in its folder."""
 TEST = "test.parquet"
-"""File with the predictions on the test pairs, in the model's folder; other splits have files of their own names."""
+"""File with the predictions on the test pairs, in the model's folder; the file of another split bears its name."""
 JSON_BYTES = 32 * 2**20
 """Largest JSON file that is read. In memory it may become twenty times as large."""
 YAML_BYTES = 32 * 2**10

@@ -16,7 +16,7 @@ from cmkd.errors import CmkdError
 _OWN = "own__"
 """Name whose attribute a reference ``package.module:Name`` becomes, so that Python's parser can read it."""
 _REFERENCE = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*)""")
-"""Quoted text, or a reference that does not start within a word (ruling those out would take quadratic time)."""
+"""Quoted text, or a reference. A match never starts within a word: trying every start would take quadratic time."""
 Literal = int | float | str | bool | None | list["Literal"] | tuple["Literal", ...]
 
 

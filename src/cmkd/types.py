@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and showing a pack does with
 LONGEST_NAME = 100
 """Longest name of a modality in bytes; it becomes a file name in packs and caches."""
 UNLABELED = -1
-"""Target of a pair without a label, which counts in the distillation terms but not in the cross-entropy."""
+"""Target of a pair without a label. Such a pair counts in the distillation terms but not in the cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Batch:
     """Batch of pairs for one step.
 
     Args:
-        inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. A missing
-            modality is filled with its mean, or with zeros for points.
+        inputs: modality name -> tensor ``(batch, ...)``. Modalities may differ in shape, channels and dtype. For a
+            pair that lacks a modality, the row holds the modality's mean, or zeros for points.
         target: ``(batch,)`` int64 class of each pair, `UNLABELED` (-1) if it has none.
         index: ``(batch,)`` int64 position of each pair in its data set; methods get the position among the training
             pairs.
@@ -193,7 +193,8 @@ class Modality:
         shape: shape of a sample: image ``(channels, height, width)``, vector ``(features,)``, series
             ``(time, features)``, points ``(points, features)``, point_series ``(time, points, features)``. Points are
             padded with zero rows.
-        dtype: NumPy name of the stored type, such as ``"uint8"``; values are in the sensor's own units.
+        dtype: NumPy name of the type, as stored and as delivered, such as ``"uint8"``; values are in the sensor's own
+            units.
         mean: mean of each channel, from the rows of the train split that have the modality. Channels are the first axis
             of an image and the last axis of all other kinds. Zero rows of points (padding) and invalid values do not
             count.

@@ -339,7 +339,7 @@ def test_pairs_without_a_label_are_used_and_counted(folder: Path, capsys: pytest
     table.to_csv(folder / "manifest.csv", index=False)
     assert run("--data", folder, *ROLES, "--methods", "kd", "--out", folder / "out") == 0
     unlabeled = int((table["label"].isna() & (table["split"] == "train")).sum()) - 1
-    assert f"{unlabeled} pairs without a label serve distillation alone" in capsys.readouterr().out
+    assert f"{unlabeled} unlabeled pairs are used by all methods but none" in capsys.readouterr().out
 
 
 FEW = "teacher sees 40 of 1077 labels, students see 40 of 1077 labels; 1037 pairs without a label serve distillation"

@@ -64,7 +64,7 @@ class Resamples:
 
     Teachers are drawn with replacement, then students within each teacher, as for hierarchical data (Davison and
     Hinkley 1997, section 3.8); if a teacher has one student, the two levels are one. Test groups are drawn
-    independently. With few students or groups, percentile intervals are too narrow, so results give Student's
+    independently of both. With few students or groups, percentile intervals are too narrow, so results give Student's
     intervals too.
 
     Attributes:

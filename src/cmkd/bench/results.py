@@ -28,7 +28,7 @@ from cmkd.training.schedule import EPOCH_STEPS, PRESETS
 
 AGAIN = "restore the file, or run `cmkd bench` again without it"
 ABBREVIATED = 12
-"""Digits of a commit in stored results that may be abbreviated; a run itself stores 40."""
+"""Number of digits to which a commit may be abbreviated in stored results; a run itself stores all 40."""
 SHOWN = 5
 """Largest number of students listed by name for one problem; for more, only their number is given."""
 Share = Annotated[float, Bounds(least=0, most=1)]
@@ -126,8 +126,8 @@ def earlier(path: Path, asked: Suite, packs: Mapping[str, str] | None = None) ->
 
     If the suite's own file has students that the suite no longer asks for, a copy of the file is kept beside the one
     that will replace it; later calls read it too. Students from another suite's file are used if their run has the same
-    configuration. An unreadable file of another suite is skipped with a warning; its students of a pack that has
-    changed since are skipped silently. Students that depend on a changed class or file of the user's own, or on a
+    configuration. An unreadable file of another suite is skipped with a warning. Students of another suite whose pack
+    has changed since are skipped silently. Students that depend on a changed class or file of the user's own, or on a
     changed default of a method, are left out with a warning, to be trained again.
 
     Args:
@@ -251,7 +251,7 @@ def faults(
 
 
 def uncommitted(rows: pd.DataFrame) -> list[str]:
-    """Return a line for each source state without a clean commit that trained students."""
+    """Return a line for each state of the source, other than a clean commit, with which students were trained."""
     commits = rows["commit"].fillna("unknown")
     unsure = ~commits.str.fullmatch(f"[0-9a-f]{{{ABBREVIATED},40}}")
     return [

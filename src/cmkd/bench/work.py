@@ -28,7 +28,7 @@ from cmkd.training.display import TrainingDisplay
 from cmkd.training.reporting import Report
 
 TRIES = 2
-"""Attempts at a run whose process dies or crashes; a run that fails with another `CmkdError` is not repeated."""
+"""Attempts at a run that dies or crashes; a run that fails with a `CmkdError` (except `DiedError`) is not repeated."""
 POLL_SECONDS = 2.0
 REFUSED = 2
 """Exit code of a run that fails with a `CmkdError` and would fail again."""

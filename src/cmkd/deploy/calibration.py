@@ -65,8 +65,8 @@ def fit(logits: NDArray[Any], target: NDArray[Any], *, precision: float = 0.9) -
     error on new pairs would have no bound. Platt counts the pairs of each class; with few pairs in each of many classes
     that flattens all probabilities, so all pairs are counted here. With 500 pairs or more, smoothing changes little.
 
-    The threshold of a class is the lowest probability such that its predictions with at least this probability reach
-    the precision; a class whose predictions never reach it is always rejected.
+    The threshold of a class is the lowest probability such that the predictions of the class with at least this
+    probability reach the precision; a class whose predictions never reach it is always rejected.
 
     Args:
         logits: logits ``(n, classes)`` of the validation pairs.

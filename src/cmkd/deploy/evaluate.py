@@ -54,8 +54,8 @@ def evaluate(
         if all resamples are equal.
 
     Raises:
-        CmkdError: if the data have other classes, lack the modality or its channels, or have no labels in the split; or
-            if the output of a student is not finite.
+        CmkdError: if the data have classes unknown to a student, lack its modality or channels, or have no labels in
+            the split; or if the output of a student is not finite.
     """
     for name, student in students.items():
         _check(name, student, pack)
@@ -281,7 +281,7 @@ def _robustness(
     seen: Callable[[float], None],
     share: float,
 ) -> list[dict[str, Any]]:
-    """Return accuracy and log loss by corruption and severity; each corruption starts with uncorrupted samples."""
+    """Return accuracy and log loss by corruption and severity; the first entry of each is without corruption."""
     known = corruptions(student.modality, nonnegative=nonnegative)
     cells = [(c, severity) for c in known for severity in c.severities]
     right, losses = np.zeros((2, len(rows), 1 + len(cells)), dtype=np.float32)

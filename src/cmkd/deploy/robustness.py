@@ -85,7 +85,7 @@ def stored(samples: Samples, modality: Modality) -> NDArray[Any]:
 
 
 def _along(modality: Modality, per_channel: Sequence[float]) -> Samples:
-    """Return numbers per channel in a shape that broadcasts over samples."""
+    """Return one number per channel in a shape that broadcasts over samples."""
     values = np.asarray(per_channel, dtype=np.float64)
     return values[:, None, None] if modality.kind == "image" else values
 

@@ -31,7 +31,7 @@ def summarize(
         For each method, ``method`` and the ``n``, ``mean`` and ``sd`` of its accuracies. If it shares seeds with
         students of ``none``, also the mean ``gain`` over them, the number of shared seeds ``gain_n``, and the 95 %
         interval ``gain_interval``, or None. Students of the same seed start from the same weights, and see the pairs in
-        the same order if they use the same pairs (only methods with a teacher use unlabeled pairs). The interval is
+        the same order if they use the same pairs (``none`` uses labeled pairs only). The interval is
         `paired_interval` over seeds and test pairs, or, without the answers, Student's over the seeds alone;
         ``gain_covers`` says which (``seeds``, ``test pairs``). If all test pairs belong to one group, there is no
         interval, and the row has ``one_group``. If the teacher is better than these students of ``none`` by more than

@@ -57,7 +57,7 @@ class Fitting:
                 job.answers.close()  # reference cycles delay its release, and the next student may need the memory
         last = read_history(job.folder / HISTORY, ("step", "leveled")).iloc[-1]
         about |= {"steps": int(last["step"]), "converged": bool(last["leveled"])}
-        if rank() == 0:  # other runs may use the file as teacher, and read it only from there
+        if rank() == 0:  # other runs may use the file as teacher, and find `converged` only there
             rewrite(path, path, {"converged": about["converged"]})
         model, _ = load_model(path, module=job.model.encoder)
         self.evaluate(job.folder, model, path, about | {"labels": job.labels})

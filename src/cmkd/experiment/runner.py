@@ -129,7 +129,9 @@ class Experiment:
         return Trials.of(run.config, expression, self.folder.tuning(expression))
 
     def _jobs(self, run: ResolvedRun) -> tuple[bytes, int]:
-        """Return the pickled training function for other processes, and their number; 1 if it cannot be pickled.
+        """Return the pickled training function for other processes, and their number.
+
+        If the function cannot be pickled and `RunConfig.jobs` is not set, the number is 1.
 
         Raises:
             CmkdError: the user set `jobs` above 1, and that is not possible.

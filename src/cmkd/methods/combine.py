@@ -20,8 +20,8 @@ _NO_OPTIONS: Options = MappingProxyType({})
 class Sum(Method):
     """A weighted sum of methods; their terms keep their names.
 
-    A repeated term name gets a number: ``kd``, ``kd_2``. The sum passes every hook on to its methods. It needs the
-    inputs and requires the hooks that any of its methods does.
+    A repeated term name gets a number: ``kd``, ``kd_2``. The sum passes every hook on to its methods. Its `needs` and
+    `required_hooks` hold those of all its methods.
 
     Args:
         student: shapes of the student's output.

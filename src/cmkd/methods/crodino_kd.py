@@ -15,7 +15,7 @@ from cmkd.types import Batch, Output, Spec
 
 @in_float32
 def info_nce(student_embedding: Tensor, teacher_embedding: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """InfoNCE of paired embeddings: the cross-entropy of finding the partner of each one among all of the batch.
+    """InfoNCE of paired embeddings: the cross-entropy of finding the partner of each embedding in the batch.
 
     The similarity is the cosine divided by the temperature. The loss is the mean of both directions.
 

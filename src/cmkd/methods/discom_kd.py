@@ -46,7 +46,7 @@ class DisCoMKD(Method):
     paper has two encoders a modality, one of them for the invariant part; here one embedding is split by a linear
     layer, and the student's own classifier reads the whole embedding. The invariant part of each modality is
     standardized per channel over the global batch, then passes a ReLU: the code's batch-norm without its trained scale
-    and shift, with which the encoder could beat the discriminator merely by growing. Here the modalities are two
+    and shift, with which the encoder could beat the discriminator merely by larger values. Here the modalities are two
     classes; the authors' code gives rows of ones and of zeros as probabilities, which does not distinguish them. The
     two modalities of its batches are not paired, ours are. It averages the cross-entropies of the two models where ours
     are added, hence the weight of 2. Unlabeled pairs, which the paper does not have, contribute to all terms that need

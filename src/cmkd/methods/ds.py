@@ -119,7 +119,8 @@ def feature_uniformity(
 ) -> Tensor:
     """Uniform distribution of intermediate features on the hypersphere.
 
-    ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``, where the vectors ``u`` are optionally centered and then have length 1.
+    ``L = log mean_{i<j} exp(-t |u_i - u_j|²)``, where the vectors ``u`` are optionally centered, then
+    scaled to length 1.
 
     - ``self`` returns the student's L.
     - ``teacher`` returns ``max(0, L(student) - L(teacher))``: as uniform as the teacher overall, but not more.

@@ -1,4 +1,4 @@
-"""Self-training: a student learns from an earlier student; shows what unlabeled pairs add without a teacher."""
+"""Self-training: learn from an earlier student on all pairs; shows what unlabeled pairs add without a teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cmkd.types import Spec
 
 
 class SelfTraining(KD):
-    """Learn from the soft predictions of a student trained alone with the same seed, on the poor modality of all pairs.
+    """Learn, on the poor modality of all pairs, from soft predictions of a student trained alone with the same seed.
 
     A control: like distillation, it uses the pairs without a label, but it does not use the rich modality. A run first
     trains the student alone and passes its predictions, averaged over augmented views, as the teacher's output. In a

@@ -112,7 +112,7 @@ class SimKD(ClassifierMethod):
     def on_train_end(self, student: nn.Module) -> None:
         """Leave the student with an ordinary linear classifier.
 
-        Weights that were loaded from a checkpoint since the last forward pass are kept, since they were saved folded.
+        Weights that were loaded from a checkpoint since the last forward pass are kept, because they were saved folded.
         """
         classifier = student.get_submodule("classifier")
         assert isinstance(classifier, nn.Linear)

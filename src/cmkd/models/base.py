@@ -23,7 +23,7 @@ from cmkd.types import Kind, Modality, Output
 
 
 class Encoder(Protocol):
-    """Protocol of an encoder, which computes features of a float32 input; see `cmkd.models.encoders`, or a plug-in.
+    """Protocol of the encoders in `cmkd.models.encoders` and in plug-ins, which compute features of a float32 input.
 
     An encoder is an ``nn.Module`` built from the shape of its input, ``__init__(shape, *, typed keyword options)``,
     with the class attributes ``name`` and ``kinds`` (the kinds of modality it reads). An encoder that needs a smaller

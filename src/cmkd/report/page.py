@@ -124,7 +124,7 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
     Example:
         >>> few, every = {"visible": 4, "all": 20}, {"visible": 20, "all": 20}
         >>> labels_seen({"teacher": few, "student": few | {"unlabeled": 16}})
-        'teacher sees 4 of 20 labels, students see 4 of 20 labels; 16 pairs without a label serve distillation alone'
+        'teacher sees 4 of 20 labels, students see 4 of 20 labels; 16 unlabeled pairs are used by all methods but none'
         >>> labels_seen({"teacher": every, "student": every | {"unlabeled": 0}})
         ''
         >>> labels_seen({"teacher": every | {"wrong": 6}, "student": every | {"wrong": 3}})
@@ -138,7 +138,7 @@ def labels_seen(labels: Mapping[str, Mapping[str, Any]]) -> str:
         who = "teacher trained elsewhere" if teacher["visible"] is None else known
         said.append(f"{who}, students see {student['visible']} of {student['all']} labels")
     if unlabeled := student.get("unlabeled"):
-        said.append(f"{unlabeled} pairs without a label serve distillation alone")
+        said.append(f"{unlabeled} unlabeled pairs are used by all methods but none")
     wrong = student.get("wrong", 0)
     of_teacher = teacher.get("wrong", wrong)  # older versions recorded only the students' wrong labels
     if of_teacher not in (None, wrong):

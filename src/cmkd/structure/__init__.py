@@ -1,8 +1,8 @@
 """Metrics of feature spaces: dimensional structure, discriminability, and similarity of two models.
 
 `describe` and `compare` are the entry points; the functions behind them take features or their `Moments`.
-`cmkd.structure.metrics` offers the same metrics as torchmetrics classes, updated batch by batch; it is slow to import
-and therefore not imported here. All statistics are computed in float64.
+`cmkd.structure.metrics` offers these metrics in the form of torchmetrics classes, updated batch by batch; it is slow to
+import and therefore not imported here. All statistics are computed in float64.
 """
 
 from cmkd.structure.channels import Moments as Moments

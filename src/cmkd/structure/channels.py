@@ -160,8 +160,8 @@ def participation_ratio(moments: Moments) -> float:
 def spectral_decay(moments: Moments, *, first: int = 1, last: int | None = None) -> float:
     """Exponent α of ``λ_k ∝ k^-α``, fitted to the log-log spectrum by least squares; larger means fewer directions.
 
-    Invariant to rotation, shift, a common scale, and to duplicating the sample. A spectrum may not follow a power law:
-    look at it before you use the exponent.
+    Invariant to rotation, shift, a common scale, and to duplicating the sample. Not every spectrum follows a power law:
+    look at the spectrum before you use the exponent.
 
     Args:
         moments: moments of the features.

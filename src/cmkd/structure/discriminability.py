@@ -165,7 +165,7 @@ def scatter_ratios(products: Tensor, sums: Tensor, counts: Tensor) -> tuple[floa
     inside = within.diagonal().sum().clamp(min=0.0)
     # S_B has rank classes - 1 at most: eigenvalues below its precision must not be inverted
     collapse = (within @ torch.linalg.pinv(between, hermitian=True, rtol=1e-10)).diagonal().sum()
-    # rounding leaves differences of sums above 0 even if all samples of a class, or all class means, coincide
+    # rounding makes differences of sums nonzero even if all samples of a class, or all class means, coincide
     negligible = 1e-14 * products.diagonal().sum() / n
     outside = between.diagonal().sum()
     ratio = torch.inf if inside <= negligible else float(outside / inside)

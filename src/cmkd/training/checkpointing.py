@@ -35,7 +35,7 @@ class CheckpointCallback(Checkpoint):
 
     Args:
         job: job whose files are written.
-        seconds: shortest time in seconds between two full states.
+        seconds: shortest time in seconds between two full states, except for the one at the end of the training.
     """
 
     def __init__(self, job: TrainingJob, seconds: float) -> None:

@@ -117,7 +117,7 @@ class TrainingJob:
 
     @property
     def taught(self) -> np.ndarray:
-        """Positions of the training pairs that the method receives: those with the outputs of the teacher it reads."""
+        """Positions of the training pairs that the method receives: those with the teacher's outputs that it reads."""
         rows = self.rows("train")
         return rows[self._taught(rows)] if self.distills else rows
 

@@ -115,7 +115,7 @@ class DistillationModule(LightningModule):
         return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Group the trained parameters by learning rate and weight decay; a teacher that trains too keeps its own."""
+        """Group the trained parameters by learning rate and weight decay; a teacher that trains has its own rate."""
         config, objective, adamw = self.optimizer_config, self.objective, self.optimizer_config.name == "adamw"
         ratio = self.train_dataloader().batch_size / 128  # with few pairs, a batch holds all of them
         scale, fit = (math.sqrt(ratio), 1.0) if adamw else (ratio, 10.0)

@@ -48,12 +48,12 @@ def build(
 ) -> Pack:
     """Make a pack from a folder with ``manifest.csv`` or ``manifest.parquet``, or with folders by class.
 
-    A manifest has the columns ``id`` and ``label``, optionally ``split`` (train, validation or val, test; others follow
-    `cmkd.data.split.assign_splits`) and ``group`` (never in two splits), and one column per modality with a path
-    relative to the folder: PNG, JPEG, TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet. Other columns are kept as
-    text in the pack's index. An empty cell is a missing modality. A pair without a label is used for distillation only:
-    its label is -1, and its split is train or the split of its group. Without a manifest, files named
-    ``MODALITY/CLASS/NAME.png`` or ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
+    A manifest has the columns ``id`` and ``label``, optionally ``split`` (train, validation or val, test; missing
+    splits are assigned by `cmkd.data.split.assign_splits`) and ``group`` (never in two splits), and one column per
+    modality with a path relative to the folder: PNG, JPEG, TIFF, GeoTIFF, NPY, WAV, or a series as CSV or Parquet.
+    Other columns are kept as text in the pack's index. An empty cell is a missing modality. A pair without a label is
+    used for distillation only: its label is -1, and its split is train or the split of its group. Without a manifest,
+    files named ``MODALITY/CLASS/NAME.png`` or ``SPLIT/MODALITY/CLASS/NAME.png`` are paired by class and name
     (`cmkd.data.manifest.folders`). A ``manifest.yaml`` in the folder may state how to read a modality
     (`cmkd.data.manifest.reading`). Samples that are NaN, or that a GeoTIFF's tag marks as nodata, are invalid: they are
     left out of the statistics, counted on the card, and filled when the pack is read for a network. The padding of a

@@ -80,9 +80,9 @@ def channels_last(where: object, header: FileHeader, channels: Channels | None) 
     """Return whether the channels of an image are the last of its three axes.
 
     The format of pictures and of most TIFF files states it. For any other array, `channels` decides: ``first``,
-    ``last``, or a number of channels that exactly one outer axis must have as its length. If it is None, the shape
-    decides by two rules, which must agree: two equal neighboring axes are height and width, and if one outer axis is at
-    most 4 and the other above 4, the shorter one is the channels.
+    ``last``, or a number of channels, which decides if exactly one outer axis has that length. If `channels` is None,
+    the shape decides by two rules, which must not disagree: two equal neighboring axes are height and width, and if one
+    outer axis is at most 4 and the other above 4, the shorter one is the channels.
 
     Args:
         where: name of the file or other source in messages.

@@ -41,7 +41,8 @@ def load_stored(
 
     Raises:
         CmkdError: for the same reasons as `load`; also if a valid value is the nodata value or one of `marks` (see
-            `cmkd.data.manifest.readers.read`), or if the modality has no value for invalid samples.
+            `cmkd.data.manifest.readers.read`), or if a value is invalid and the modality has integers without a
+            nodata value.
     """
     array = _read(modality, path, channels, marks)
     real = np.ma.getdata(array).dtype.kind == "f"

@@ -52,7 +52,8 @@ def is_as_stored(page: Any) -> bool:  # noqa: ANN401
 def as_shown(page: Any, array: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401
     """Return samples ``(bands, height, width)`` as the values of a picture, in which larger is brighter.
 
-    Values of fewer than 8 bits are stretched to 0 to 255. Palettes and CMYK become RGB. Other values stay as they are.
+    Palettes and CMYK become RGB, samples with 0 as white are inverted, and values of fewer than 8 bits are stretched to
+    0 to 255. Other values stay as they are.
     """
     meaning, most = _meaning(page), 2**page.bitspersample - 1
     if meaning == _PALETTE:

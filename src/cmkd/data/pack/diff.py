@@ -50,7 +50,7 @@ class Difference:
         changed: modality -> ids whose values differ, or that have the modality in one pack only.
         metadata: metadata column -> ids whose cells differ; a column that is missing from a pack counts as empty.
         classes: class names in one pack only, marked ``-`` or ``+``.
-        modalities: names, kinds, shapes and types of modalities in one pack only, marked ``-`` or ``+``.
+        modalities: name, kind, shape and type of modalities that only one pack has in this form, marked ``-`` or ``+``.
         statistics: channels whose statistics differ.
     """
 

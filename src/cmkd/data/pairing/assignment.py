@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 MARGIN = 0.25
 """Another assignment costs nearly the same if its extra cost is below this fraction of the cost of an unpaired capture.
-Our choice: if the tolerance is three standard deviations of the time differences, the other one is about a third as
-likely."""
+Our choice: if the tolerance is three standard deviations of the time differences, the other assignment is about a
+third as likely."""
 _BATCH = 512  # candidates solved together, since the solver's time grows with the square of their number
-_ROUNDS = 200  # most exchanges in a chain that are followed
-_KNOT = 64  # most interlocked pairs whose cyclic exchanges are examined; in a larger set all are ambiguous
+_ROUNDS = 200  # maximum number of exchanges in a chain that are followed
+_KNOT = 64  # maximum number of interlocked pairs whose cyclic exchanges are examined; in a larger set all are ambiguous
 
 
 def assign(

@@ -21,7 +21,7 @@ AMBIGUOUS = 0.8
 """The best offset is ambiguous if another one has more than this fraction of its agreeing captures."""
 _ANCHORS, _PEAKS, _SAMPLE = 6, 3, 2000
 _LEAST, _MOST = 32, 512  # smallest and largest number of captures of an anchor
-_DIFFERENCES = 2_000_000  # most time differences of an anchor; bounds time and memory
+_DIFFERENCES = 2_000_000  # maximum number of time differences of an anchor; bounds time and memory
 _MOST_DRIFTS = 33
 _BESIDE = (*range(-13, -2, 2), *range(3, 14, 2))  # offsets, in widths, of the wrong clocks that show chance agreement
 

@@ -23,7 +23,7 @@ MOST_DRIFT = 500e-6
 class Clock:
     """Offset of a clock from the first list's clock, at a time on the first: ``ahead + drift * (time - origin)``."""
 
-    ahead: float  # s
+    ahead: float  # s; positive if this clock is ahead
     drift: float = 0.0  # s gained per s
     origin: float = 0.0  # s on the first list's clock
     agreeing: int = 0  # number of captures of the first list with a partner within the tolerances, or of known pairs

@@ -111,7 +111,7 @@ class ImageRows:
 
     read: Reader  # yields images by row
     rows: NDArray[np.int64]  # ascending
-    grid: NDArray[np.float32]  # ``(images, cells)`` means in a coarse grid over all channels, less the middle gray
+    grid: NDArray[np.float32]  # ``(images, cells)`` means in a coarse grid over all channels, minus 127.5
     contrast: NDArray[np.float32]  # ``(images,)`` standard deviation within a channel
 
     @classmethod

@@ -55,9 +55,9 @@ def least_spread(spreads: NDArray[np.float64]) -> tuple[float, float]:
 def most_share(shares: NDArray[np.float64], least: float, *, times: float = 3.0) -> float:
     """Return the fraction above which a sample is unusual; a limit above 1 flags nothing.
 
-    For most sensors the fractions are zero, for some many are large (black water in radar images), so the median
-    absolute deviation is often zero. The distance from the median to the 95th percentile is used instead; a fraction
-    that more than one sample in twenty reaches counts as usual for the sensor.
+    For most sensors the fractions are zero; for some, many are large (black water in radar images). The median absolute
+    deviation is therefore often zero, and the distance from the median to the 95th percentile is used instead. A
+    fraction that more than one sample in twenty reaches counts as usual for the sensor.
 
     Args:
         shares: fractions in all samples of a modality, 0 to 1.

@@ -134,7 +134,10 @@ def _one_channel(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _indicators(picture: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return indicators ``(BINS, height, width)``: 1 where a pixel has the level; levels are as equal as ties allow."""
+    """Return indicators ``(BINS, height, width)``, 1 where a pixel has the gray level.
+
+    The levels are equally frequent, as far as ties allow.
+    """
     edges = np.quantile(picture, np.arange(1, BINS) / BINS)
     levels = np.searchsorted(edges, picture, side="right")
     indicators: NDArray[np.float32] = (levels == np.arange(BINS)[:, None, None]).astype(np.float32)

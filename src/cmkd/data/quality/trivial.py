@@ -134,7 +134,8 @@ def _identifies(cells: Sequence[str], groups: Sequence[str], numbers: NDArray[np
         return "it numbers the pairs"
     both = {(cell, group) for cell, group in zip(cells, groups, strict=True) if cell and group}
     named = {group for _, group in both}
-    # a text found in one group only says nothing about other groups but its place in the alphabet; a number may measure
+    # a text that occurs in a single group says nothing about other groups, except by its place in the alphabet; a
+    # number may be a measurement
     if len(named) > 1 and len(both) == distinct and (numbers is None or distinct == len(named)):
         return "it names the group"
     return ""

@@ -126,7 +126,7 @@ def predictions(student: Student, probabilities: NDArray[Any]) -> list[dict[str,
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
-    """Read and return the body; refuse one that is too large without keeping it in memory."""
+    """Read and return the body; refuse one that is too large without holding all of it in memory."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise _closing(415, "compressed bodies are not supported: send the body without Content-Encoding")
     length = request.headers.get("content-length", "")

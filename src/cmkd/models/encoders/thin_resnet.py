@@ -47,8 +47,8 @@ class _Block(nn.Module):
 class ThinResNet(nn.Module):
     """A CIFAR-style ResNet (He et al. 2016, arXiv 1512.03385, section 4.2) of free width.
 
-    The stem halves images of 48 pixels and more, and halves them twice from 128 pixels on, so that the first stage
-    never sees more than 64.
+    The stem halves images of 48 pixels and more, and halves them twice from 128 pixels on. The first stage therefore
+    sees at most 64 pixels per side, for images of up to 256.
 
     Args:
         shape: shape of an input image, ``(channels, height, width)``.

@@ -50,7 +50,7 @@ class Recipe:
         gap: degradation of the radar relative to its mode, 0 to 1.
         slc: also keep the complex first look.
         classes: classes of the pairs; by default all of the fleet.
-        vessels: individual vessels per class; a class of a folder has at most as many as meshes.
+        vessels: individual vessels per class; a class of `fleet` with fewer meshes uses all of them.
         fleet: folder of meshes (`cmkd.simulators.marine.fleet.FolderFleet`); by default the built-in families.
         chunk: pairs per file on disk and per job of a worker; the content of the pairs does not depend on it.
 
