@@ -273,8 +273,9 @@ def test_page_of_ranks_names_what_lacks_a_method() -> None:
     results = {"suite": {"rivals": ["none"]}, "command": "", "commit": None, "failures": {}, "rows": []}
     text = markdown("a", results | found | {"runs": {"complete": 2, "all": 2}})
     assert (
-        "7 data sets, each the mean of its settings that have every method, of the teachers and seeds "
-        "that every method has there. Left out, since a method is missing: h (s0), h (s1)." in text
+        "7 data sets. The accuracy on a data set is the mean over its settings in which every method was trained, and "
+        "over the teachers and seeds that all methods have there. Left out because a method is missing: h (s0), h (s1)."
+        in text
     )
 
 

@@ -342,7 +342,7 @@ def test_pairs_without_a_label_are_used_and_counted(folder: Path, capsys: pytest
     assert f"{unlabeled} unlabeled pairs are used by all methods but none" in capsys.readouterr().out
 
 
-FEW = "teacher sees 40 of 1077 labels, students see 40 of 1077 labels; 1037 pairs without a label serve distillation"
+FEW = "teacher sees 40 of 1077 labels, students see 40 of 1077 labels; 1037 unlabeled pairs are used by all methods"
 
 
 @pytest.fixture(scope="module")
