@@ -61,9 +61,8 @@ def _failed(student: PlannedStudent, error: Exception) -> CmkdError:
     traceback.print_exception(error)
     said = (str(error).splitlines() or [""])[0]
     printed = "its traceback was printed; of a suite, to the run.log of the run"
-    notes = [
-        note for note in getattr(error, "__notes__", ()) if "\n" not in note
-    ]  # others: another process's traceback
+    # a note of several lines is the traceback from another process
+    notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
     told = "; ".join([said, *notes])
     return CmkdError(f"{student.title}: {type(error).__name__}: {told} ({printed})")
 
