@@ -16,7 +16,7 @@ import cmkd
 from cmkd import CmkdError, Experiment, ModelConfig, RunConfig, TeacherConfig, TrainerConfig, load_model, models, wrap
 from cmkd.cli import main
 from cmkd.data import Pack
-from cmkd.data.map_style import check_made_from
+from cmkd.data.map_style import check_made_from, from_dataset
 from cmkd.types import Modality
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -149,6 +149,22 @@ def test_a_folder_made_from_other_data_is_not_entered(tmp_path: Path) -> None:
             Experiment(config(tmp_path / "out", data=Changed(name))).run()
     drawn = Changed("poor", random=True)
     check_made_from(Pack.open(tmp_path / "out" / "data"), drawn)  # random items cannot be compared, so accepted
+
+
+def test_a_changed_label_is_found_where_the_names_of_classes_are_digits(tmp_path: Path) -> None:
+    class Named(Pairs):
+        classes = ("2", "1", "0")
+
+        def __init__(self, shift: int = 0) -> None:
+            self.shift = shift
+
+        def __getitem__(self, index: int) -> dict[str, object]:
+            return super().__getitem__(index) | {"label": (index + self.shift) % 3}
+
+    pack = from_dataset(Named(), tmp_path / "pack")
+    check_made_from(pack, Named())
+    with pytest.raises(CmkdError, match="item 0 has changed"):  # from position 0, named "2", to position 2
+        check_made_from(pack, Named(shift=2))
 
 
 @pytest.mark.parametrize(

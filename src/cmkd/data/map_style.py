@@ -146,7 +146,8 @@ def check_made_from(pack: Pack, dataset: MapStyle) -> None:
         item, row = _item(dataset, index), pack.index.iloc[index]
         label, known = _label(index, item.get("label")), int(row["label"])
         name = None if known == UNLABELED else pack.classes[known]
-        same = label in (name, known) or str(label) == name
+        position = isinstance(label, int) and getattr(dataset, "classes", None) is not None  # as in `_classes`
+        same = label == known if position else (None if label is None else str(label)) == name
         for one in kinds:
             stored = pack.array(one)[index] if row[f"has_{one}"] else None
             read = survey.value(index, item, one)
