@@ -36,11 +36,11 @@ def train(reference: str, place: Path, teacher: Path | None) -> None:
     trained = TeacherConfig(checkpoint=teacher)
     config = RunConfig(reference, place / "recipe", "none", seeds=1, preset="full", teacher=trained)
     results = Experiment(config).run()
-    epoch = float(pd.read_csv(next((place / "recipe").glob("students/none/*/history.csv")))["step"].iloc[0])
     longer = replace(config, optimizer=OptimizerConfig(early_stop=False))
 
     def four_times(row: dict[str, Any]) -> int:
-        return math.ceil(4 * int(row["steps"]) / epoch)
+        epoch = pd.read_csv((place / "recipe" / row["checkpoint"]).with_name("history.csv"))["step"].iloc[0]
+        return math.ceil(4 * int(row["steps"]) / float(epoch))
 
     if not _complete(place / "longer"):  # a complete one also has a student with at least four times its steps
         given = replace(

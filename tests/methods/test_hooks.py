@@ -86,6 +86,8 @@ def test_options_that_make_a_hook_needless(expression: str) -> None:
 def test_a_sum_requires_what_its_parts_require() -> None:
     both = from_expression("crd+dkd(warmup_epochs=3)+srrl", NARROW, WIDE)
     assert set(both.required_hooks) == {"setup", "on_train_start", "on_train_epoch_start"}
+    said = from_expression("srrl+simkd", NARROW, WIDE).required_hooks["setup"]
+    assert said == "it copies the teacher's classifier; the student classifies with the teacher's classifier"
 
 
 def test_a_hook_that_fails_does_not_count() -> None:

@@ -167,6 +167,8 @@ def test_pretrained_weights_are_never_silently_missing(monkeypatch: pytest.Monke
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CmkdError, match="cannot load the pretrained weights"):
         models.build("resnet18", modality("image", (3, 64, 64)), classes=2, pretrained=True)
+    with pytest.raises(CmkdError, match="unknown model 'resnet81'"):
+        TimmEncoder("resnet81", 3, 64, pretrained=True)
 
 
 @pytest.mark.parametrize("built_for", [32, 64])

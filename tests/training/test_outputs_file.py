@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from cmkd.data.pack.pack import Pack
 from cmkd.errors import CmkdError
+from cmkd.methods import Method
 from cmkd.methods.combine import from_expression
 from cmkd.training.teacher_cache import TeacherCache
 from cmkd.training.teacher_outputs import OutputsFile
@@ -191,6 +193,17 @@ STUDENT = Spec(3, 8, ((4, 8, 8), (8, 4, 4)))
 def test_methods_of_more_than_outputs_are_refused(expression: str, says: str) -> None:
     with pytest.raises(CmkdError, match=says):
         from_expression(expression, STUDENT, Spec(3, 8)).check_outputs_suffice()
+
+
+def test_an_own_setup_is_never_skipped() -> None:
+    class Copying(Method):
+        def setup(self, student: nn.Module, teacher: nn.Module) -> None:
+            student.load_state_dict(teacher.state_dict())
+
+    with pytest.raises(
+        CmkdError, match="Copying needs the teacher's model, not only its outputs: its setup reads both"
+    ):
+        Copying(STUDENT, Spec(3, 8)).check_outputs_suffice()
 
 
 @pytest.mark.parametrize("expression", ["rkd", "kd+0.5*cc", "ds(uniformity_weight=0,independence_features=embedding)"])

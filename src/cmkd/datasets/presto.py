@@ -23,7 +23,7 @@ MONTHS, BANDS = 3, 18
 RADAR, OPTICAL = [0, 1], [*range(2, 12), 17]
 """Columns of the array: VV, VH in dB; B2 to B8, B8A, B11, B12 as reflectance times 10,000, and NDVI."""
 FLOOR_DB = -40.0
-"""Minimum backscatter of land or water; lower values in the file, down to -49.94, are fill values or swath borders."""
+"""Backscatter that land and water exceed; the other values, down to -49.94, are fill values or swath borders."""
 _FILES = {
     "s1_s2_era5_srtm.npy": "588e25049e68cb9c64572649518badab49ae418e130144c3b47a67797507da3e",
     "dynamic_world.npy": "c00df7de035980c570b3f3af30f98025c2c7349e37abe54864148d5819b8d677",
@@ -58,9 +58,9 @@ class Presto(DataSet):
     """Pixel series of three months over 150 sites in the western United States, published with the Presto encoder.
 
     ``sentinel2`` is a series ``(3, 11)``: ten bands, reflectance times 10,000, and NDVI. ``sentinel1`` is a series
-    ``(3, 3)``: VV and VH in dB, and 1 for a measured month. A month with a value below -40 dB counts as missing and is
-    filled with the mean of the series' other months (`filled`). Climate, elevation and slope, which are also in the
-    file, are left out: no sensor measured them, and they identify the site.
+    ``(3, 3)``: VV and VH in dB, and 1 for a measured month. A month with a value of -40 dB or less counts as missing
+    and is filled with the mean of the series' other months (`filled`). Climate, elevation and slope, which are also in
+    the file, are left out: no sensor measured them, and they identify the site.
 
     The label is the Dynamic World class of at least two of the three months; series with three different classes and
     series of the rare classes (flooded vegetation, snow) are left out. Test is the publisher's split by site; no test

@@ -186,7 +186,8 @@ class Method(Requirements, nn.Module):
         """
         if self.uses_teacher and "embedding" in self.needs and not self.teacher_spec.dim:
             raise CmkdError(f"{self.name} reads the teacher's embedding, but its outputs have none; add an 'embedding'")
-        reason = "it trains the teacher too" if self.trains_teacher else self.required_hooks.get("setup")
+        reads = inspect.unwrap(type(self).setup) is not Method.setup and "its setup reads both models"
+        reason = "it trains the teacher too" if self.trains_teacher else self.required_hooks.get("setup", reads)
         if reason:
             raise CmkdError(f"{self.name} needs the teacher's model, not only its outputs: {reason}")
 

@@ -37,7 +37,10 @@ class Sum(Method):
         self.methods, self.weights = nn.ModuleList(methods), tuple(weights)
         self.name = "+".join(method.name for method in methods)
         self.needs = tuple(dict.fromkeys(need for method in methods for need in method.needs))
-        self.required_hooks = {hook: why for method in methods for hook, why in method.required_hooks.items()}
+        hooks = {hook: None for method in methods for hook in method.required_hooks}
+        self.required_hooks = {
+            hook: "; ".join(m.required_hooks[hook] for m in methods if hook in m.required_hooks) for hook in hooks
+        }
         self.uses_teacher = any(method.uses_teacher for method in methods)
         self.trains_teacher = any(method.trains_teacher for method in methods)
         self.fresh_teacher = any(method.fresh_teacher for method in methods)

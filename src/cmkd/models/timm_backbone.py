@@ -47,7 +47,7 @@ class TimmEncoder(nn.Module):
         pretrained: load the published weights; raises a clear error without a network connection.
 
     Raises:
-        CmkdError: if the pretrained weights cannot be loaded.
+        CmkdError: if timm has no model of that name, or the pretrained weights cannot be loaded.
     """
 
     learning_rate = 1e-3
@@ -63,7 +63,8 @@ class TimmEncoder(nn.Module):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # timm's deprecation warnings do not concern the user
                 self.backbone: Any = timm.create_model(name, **options)
-        except Exception as error:  # hub clients raise many kinds of error; the name is already checked
+        except Exception as error:  # hub clients raise many kinds of error
+            check_name(name)
             if not pretrained:
                 raise
             raise CmkdError(
