@@ -207,6 +207,17 @@ def test_nodata_in_a_file_of_gdal_beside_a_picture_is_to_be_stated(tmp_path: Pat
         read(auxiliary("b.tif", -9999))
 
 
+def test_a_scale_or_offset_in_a_file_of_gdal_beside_a_picture_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(DEEP[..., 0]).save(path := tmp_path / "a.png")
+    band = '<PAMRasterBand band="1"><Offset>{}</Offset><Scale>{}</Scale></PAMRasterBand>'
+    for offset, scale, said in (("0", "0.01", "Scale 0.01"), ("-50", "1", "Offset -50"), ("0", "1", "")):
+        (tmp_path / "a.png.aux.xml").write_text(f"<PAMDataset>{band.format(offset, scale)}</PAMDataset>")
+        if said:
+            with pytest.raises(CmkdError, match=rf"a\.png has {said} in a\.png\.aux\.xml, .*gdal_translate -unscale"):
+                read(path, nodata=0)
+    np.testing.assert_array_equal(read(path), DEEP[None, ..., 0])
+
+
 def test_a_header_that_promises_more_reserves_no_memory(tmp_path: Path) -> None:
     with (tmp_path / "a.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cmkd.data.manifest.arrays import decode_npy
 from cmkd.data.manifest.content import File, check_content
-from cmkd.data.manifest.gdal import NOT_APPLIED, equal, measured
+from cmkd.data.manifest.gdal import NOT_APPLIED, ValueTags, equal, measured
 from cmkd.data.manifest.header import Channels, Decoded, FileHeader, as_kind, channels_last
 from cmkd.data.manifest.pictures import decode_jpeg, decode_png
 from cmkd.data.manifest.reading import SIDECAR
@@ -51,6 +51,7 @@ MASK = ".msk"
 AUXILIARY = ".aux.xml"
 """Suffix that GDAL appends to an image's name for metadata that its format cannot hold."""
 _NODATA = re.compile(r"<NoDataValue[^>]*>([^<]*)<")
+_LINEAR = re.compile(r"<(Scale|Offset)>([^<]*)<")
 CONSTANT = 100
 """A channel counts as constant if its standard deviation is at most this many rounding errors of 64-bit floats."""
 
@@ -96,12 +97,13 @@ def read(
 
     Raises:
         CmkdError: the file is damaged or truncated, or has infinite values, values that 32 bits cannot hold, or one of
-            `marks` as a valid value, or GDAL states its nodata value in a file beside it; the message names the file.
+            `marks` as a valid value, or GDAL states its nodata value, scale or offset in a file beside it; the message
+            names the file.
     """
     found, array = _decoded(path, values=True)
     assert array is not None
-    if nodata is None and found.tags.nodata is None and isinstance(path, Path):
-        _check_auxiliary(path)
+    if isinstance(path, Path):
+        _check_auxiliary(path, found.tags, nodata=nodata is None and found.tags.nodata is None)
     raw, array = array, measured(array, found.tags, nodata)
     for value in marks:
         if (equal(raw, value) & ~np.ma.getmaskarray(array)).any():
@@ -150,12 +152,22 @@ def _decoded(path: File, *, values: bool) -> Decoded:
         raise (not_let(path, error) or damaged) from error
 
 
-def _check_auxiliary(path: Path) -> None:
-    """Refuse a picture whose nodata value is only in GDAL's file beside it: invalid samples would count as valid."""
+def _check_auxiliary(path: Path, tags: ValueTags, *, nodata: bool) -> None:
+    """Refuse a picture whose scale, offset or (with `nodata`) nodata value is only in GDAL's file beside it.
+
+    Its values would be in another unit, or its invalid samples would count as valid.
+    """
     beside = path.with_name(f"{path.name}{AUXILIARY}")
     if not beside.is_file():
         return
-    stated = _NODATA.search(beside.read_text(encoding="utf-8", errors="replace"))
+    text = beside.read_text(encoding="utf-8", errors="replace")
+    for name, value in () if tags.scaled else _LINEAR.findall(text):
+        if is_number(value) and float(value) != (name == "Scale"):
+            raise CmkdError(
+                f"{path} has {name} {float(value):.9g} in {beside.name}, which is not read: apply it, as in "
+                f"gdal_translate -unscale -ot Float32 {path.name} {path.stem}.tif"
+            )
+    stated = _NODATA.search(text) if nodata else None
     if stated is not None and is_number(stated[1]) and float(stated[1]) == float(stated[1]):  # NaN is invalid anyway
         value = f"{float(stated[1]):.9g}"
         raise CmkdError(
