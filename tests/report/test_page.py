@@ -252,3 +252,7 @@ def test_the_page_in_a_browser(run: Path, browser: Browser) -> None:
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")  # fails after its limit
     assert page.pdf().count(b"/Type /Page\n") >= 1
+    details = "() => [...document.querySelectorAll('details > :last-child')].map(found => found.checkVisibility())"
+    assert set(page.evaluate(details)) == {True, False}
+    page.emulate_media(media="print")
+    assert set(page.evaluate(details)) == {True}  # nobody can open them on paper
