@@ -11,6 +11,7 @@ import pytest
 import gpu
 import overhead
 import peers
+import precision
 import scaling
 import step
 from timing import in_turns, random_pack, ratios
@@ -42,6 +43,14 @@ def test_step_leaves_out_the_teacher_where_its_output_is_known(tmp_path: Path) -
     assert 2 * kd["ms, cached"] < kd["ms"]
     assert "ms, cached" not in c2kd and c2kd["memory / none"] > 2  # its teacher trains along
     assert "| kd | " in out.read_text()
+
+
+def test_precision_compares_the_same_step(tmp_path: Path) -> None:
+    out = tmp_path / "precision.md"
+    precision.main(["--rounds", "2", "--batch", "8", "--sides", "8", "16", "--out", str(out)])
+    first, second = rows(out)
+    assert first["pixels"] == "8 x 8" and len(second["bfloat16 / float32"]) == 2
+    assert "instruction sets for bfloat16:" in out.read_text()
 
 
 def test_overhead_compares_equal_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
