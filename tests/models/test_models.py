@@ -181,3 +181,12 @@ def test_a_small_image_is_read_by_the_stem_that_was_trained(built_for: int, tmp_
     x = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(loaded(x).logits, model(x).logits)
     assert loaded.encoder.backbone.conv1.kernel_size == ((7, 7) if built_for == 64 else (3, 3))
+
+
+def test_images_of_one_channel_are_in_the_layout_of_the_weights_from_the_first_layer_on() -> None:
+    model = models.build("auto", modality("image", (1, 8, 8)), classes=2)
+    stem = model.encoder.stem
+    seen: list[torch.Tensor] = []
+    stem.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    model(torch.zeros(2, 1, 8, 8))
+    assert seen[0].stride() == torch.empty(seen[0].shape, device="meta", memory_format=torch.channels_last).stride()

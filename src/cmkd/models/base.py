@@ -162,7 +162,8 @@ class Model(nn.Module):
         """Classify ``(batch, *modality.shape)`` of the stored dtype."""
         x = self.preprocess(x)
         if self.modality.kind == "image":
-            x = x.contiguous(memory_format=torch.channels_last)
+            # not `contiguous`, which leaves images of one channel as they are: the first layers would mix both layouts
+            x = x.to(memory_format=torch.channels_last)
         output = self.encoder(x)
         if isinstance(output, Output):
             return output
