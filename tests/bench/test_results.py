@@ -455,6 +455,8 @@ def test_rows_are_pooled_by_all_options_and_teachers_of_two_trainings_are_not_mi
     other = known.assign(setting="default", teacher_test=0.9, method=["none", "ds"] * 2)
     assert set(pooled([(replace(SUITE, run=options), known)])["setting"]) == {"10 %"}
     assert not len(pooled([(replace(SUITE, run=options | {"label_noise": 0.2}), known)]))
+    for trainer, counts in (({"precision": "bf16-mixed"}, True), ({"batch_size": 64}, False)):
+        assert bool(len(pooled([(replace(SUITE, run=options | {"trainer": trainer}), known)]))) == counts
     found = pooled([(replace(SUITE, run=options), students) for students in (known.assign(teacher_test=0.8), other)])
     assert list(found["method"]) == ["none", "kd"] * 2
 
