@@ -119,6 +119,10 @@ def test_what_manifest_yaml_states_holds_as_for_single_files(tmp_path: Path) -> 
 
     assert predicted(plain, "unit: dB") == 2 and predicted(plain, "nodata: 0") == 1
     assert predicted(tagged, "unit: dB") == 1 and predicted(tagged, "nodata: none") == 2
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(plain, "r+") as file:
+        file.write_mask(np.repeat([[False, True]], 8, axis=1).repeat(8, axis=0))
+    assert predicted(plain, "unit: dB") == predicted(plain, "nodata: none") == 1
+    assert predicted(plain, "nodata: 0") == 0  # a stated value does not replace the mask
     for said in ("unit: linear power", "kind: series"):
         with pytest.raises(CmkdError, match=r"manifest\.yaml: .* of 'radar' is stated as"):
             predicted(plain, said)

@@ -275,9 +275,11 @@ def _values(modality: Modality, scene: DatasetReader, window: object) -> NDArray
         else ValueTags()
     )
     stated: Any = modality.file_nodata
+    flags = {flag for band in scene.mask_flag_enums for flag in band}
     # GDAL takes the fourth of four bands for alpha, but it may be near infrared, which is dark over water
-    alpha = any(MaskFlags.alpha in flags for flags in scene.mask_flag_enums)
-    if stated is None and not alpha:
+    alpha = MaskFlags.alpha in flags
+    # a stated nodata value replaces the tag's, not a mask inside or beside the file
+    if not alpha and (stated is None or MaskFlags.per_dataset in flags):
         read = scene.read(window=window, masked=True)
         plain, masked = np.ma.getdata(read), np.ma.getmaskarray(read)
     else:
