@@ -23,8 +23,10 @@ def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
         name: name of the measure.
         within: rank within each setting, instead of over all students.
     """
-    columns = [rows.groupby("setting")[c] if within else rows[c] for c in (name, "test")]
-    x, y = (np.asarray(column.rank(pct=True), dtype=np.float64) for column in columns)
+    place = rows.groupby("setting" if within else lambda _: 0)[[name, "test"]]
+    # subtract half a rank: otherwise the mean depends on the number of students, which correlates the settings
+    share = (place.rank() - 0.5) / place.transform("size").to_numpy()[:, np.newaxis]
+    x, y = (share[column].to_numpy(dtype=np.float64) for column in (name, "test"))
     run = rows.groupby(RUN).ngroup()
     whole, low, high = spearman(x, y, list(run))
     if run.nunique() < FEWEST_MODELS:

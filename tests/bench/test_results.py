@@ -461,6 +461,15 @@ def test_rows_are_pooled_by_all_options_and_teachers_of_two_trainings_are_not_mi
     assert list(found["method"]) == ["none", "kd"] * 2
 
 
+def test_settings_with_fewer_students_are_not_correlated_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    relation = importlib.import_module("observation").relation
+    score = [0.1, 0.2, 0.3, 0.4] * 4 + [0.5] * 10  # unrelated within a; the settings of one student tell nothing
+    measure = [1, 2, 3, 4, 4, 3, 2, 1] * 2 + [0.5] * 10
+    rows = pd.DataFrame({"data": "d", "teacher": 0, "setting": ["a"] * 16 + list("bcdefghijk")})
+    assert relation(rows.assign(measure=measure, test=score), "measure", within=True) == "+0.00"
+
+
 def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
     few = {"few": {"label_fraction": 0.1}, "all": {}}
     suite = Suite(("a", "b"), "kd,ds", few, teachers=4, seeds=1, run={"preset": "full"})
