@@ -467,7 +467,8 @@ def test_settings_with_fewer_students_are_not_correlated_with_the_others(monkeyp
     score = [0.1, 0.2, 0.3, 0.4] * 4 + [0.5] * 10  # unrelated within a; the settings of one student tell nothing
     measure = [1, 2, 3, 4, 4, 3, 2, 1] * 2 + [0.5] * 10
     rows = pd.DataFrame({"data": "d", "teacher": 0, "setting": ["a"] * 16 + list("bcdefghijk")})
-    assert relation(rows.assign(measure=measure, test=score), "measure", within=True) == "+0.00"
+    found = relation(rows.assign(measure=measure, test=score), "measure", within=True)
+    assert found.startswith("+0.00 (")  # 11 runs have an interval
 
 
 def test_the_page_of_claims_is_made_from_stored_rows(tmp_path: Path) -> None:
