@@ -23,9 +23,9 @@ def relation(rows: pd.DataFrame, name: str, *, within: bool) -> str:
         name: name of the measure.
         within: rank within each setting, instead of over all students.
     """
-    place = rows.groupby("setting" if within else lambda _: 0)[[name, "test"]]
+    settings = rows.groupby("setting" if within else lambda _: 0)
     # subtract half a rank: otherwise the mean depends on the number of students, which correlates the settings
-    share = (place.rank() - 0.5) / place.transform("size").to_numpy()[:, np.newaxis]
+    share = (settings[[name, "test"]].rank() - 0.5).div(settings["test"].transform("size"), axis=0)
     x, y = (share[column].to_numpy(dtype=np.float64) for column in (name, "test"))
     run = rows.groupby(RUN).ngroup()
     whole, low, high = spearman(x, y, list(run))
