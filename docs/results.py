@@ -286,7 +286,7 @@ def about(path: Path, content: Mapping[str, Any], rows: pd.DataFrame) -> str:
     """Return a line about the stored results of one suite."""
     done, planned = content["runs"]["complete"], content["runs"]["all"]
     commits = ", ".join(sorted({str(commit)[:10] for commit in rows["commit"]}))
-    late = f"; {count} students or their teachers had not converged" if (count := rising(rows)) else ""
+    late = f"; not converged (student or teacher): {count}" if (count := rising(rows)) else ""
     unsure = int(rows["teacher_converged"].isna().sum())
     late += f"; for {unsure} students, the teacher's convergence was not recorded" if unsure else ""
     page = f"[{escape(path.stem)}](../benchmarks/results/{path.stem}.md)"

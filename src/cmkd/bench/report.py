@@ -169,7 +169,8 @@ def _overall(title: str, found: Mapping[str, Any], rivals: Sequence[str]) -> Par
             text += f" {start}: {', '.join(f'{without_folder(d)} ({s})' for d, s in places)}."
     if rivals and others:
         few = (
-            f" {count} are too few for Wilcoxon's test: corrected by Holm, p cannot be below {min(smallest, 1.0):.2g}."
+            f" {count} {'is' if count == 1 else 'are'} too few for Wilcoxon's test: corrected by Holm, p cannot be "
+            f"below {min(smallest, 1.0):.2g}."
         )
         text += (
             " p is from Wilcoxon's signed-rank test over data sets, corrected by Holm over methods." if named else few
