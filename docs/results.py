@@ -223,7 +223,7 @@ def drawn(rows: pd.DataFrame, folder: Path) -> str:
     if settings:
         write_bytes(folder / "images" / "results-gains.svg", draw(gains_figure(found, settings, DRAWN), "svg"))
         shown.append("![Gain over the student alone by data set and labels](images/results-gains.svg)")
-    ranking = ranked(rows)
+    ranking = ranked(enough(rows))
     if ranking and ranking["critical_difference"]:
         write_bytes(folder / "images" / "results-ranks.svg", draw(ranks_figure(ranking), "svg"))
         shown.append("Mean ranks where every method was trained. A bar joins methods that do not differ significantly:")
