@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from cmkd import CmkdError, ModelConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
 from cmkd.data import Pack
+from cmkd.errors import CmkdWarning
 from cmkd.experiment.resolve import ResolvedRun, resolve
 
 NAME = "thin_resnet(width=4,stages=2)"
@@ -48,3 +50,12 @@ def test_a_frozen_student_trains_its_classifier_alone(squares: Pack, tmp_path: P
     student = resolved(squares, tmp_path, student=StudentConfig(model=NAME, frozen=True)).build("student")
     trained = [name for name, parameter in student.named_parameters() if parameter.requires_grad]
     assert trained and all("classifier" in name for name in trained)
+
+
+@pytest.mark.parametrize("methods", ["none", "none,kd(temperature=2,weight=1)"])
+def test_tuning_without_an_option_to_tune_has_no_effect_and_says_so(
+    methods: str, squares: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)  # not needed either
+    with pytest.warns(CmkdWarning, match="tune=3 has no effect: no weight or temperature of none"):
+        resolved(squares, tmp_path, methods, tune=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +20,11 @@ from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.data.map_style import check_made_from
 from cmkd.datasets import open_data
 from cmkd.datasets.open import is_own
-from cmkd.errors import CmkdError, in_one_line
+from cmkd.errors import CmkdError, CmkdWarning, in_one_line
 from cmkd.experiment.devices import check_accelerator, with_launcher
 from cmkd.experiment.modalities import with_modalities
 from cmkd.experiment.own_code import own_code
-from cmkd.experiment.tuning import check_installed
+from cmkd.experiment.tuning import check_installed, trial_count
 from cmkd.expression import parse_call, parse_sum
 from cmkd.inference import operations
 from cmkd.io import checksum, writable_cache
@@ -215,8 +216,15 @@ def resolve(config: RunConfig) -> ResolvedRun:
     config = replace(config, trainer=with_launcher(config.trainer))
     check_accelerator(config.trainer)
     check_methods(config)  # before the data: preparing them can take long
-    if config.tune:
+    if config.tune and any(trial_count(config, expression) for expression in config.expressions):
         check_installed()
+    elif config.tune:
+        warnings.warn(
+            f"tune={config.tune} has no effect: no weight or temperature of {', '.join(config.expressions)} is left to "
+            "tune (options written in the methods are fixed)",
+            CmkdWarning,
+            stacklevel=2,
+        )
     if config.trainer.compile:
         check_compiler()
     if config.teacher.views != 0:
