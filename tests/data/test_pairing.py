@@ -161,7 +161,7 @@ def test_an_offset_of_the_clocks_is_found_and_taken_off() -> None:
 def write_lists(folder: Path, **columns: list[str]) -> None:
     """Write six captures of each of two sensors as files, and their lists."""
     for sensor, mode in (("optical", "RGB"), ("radar", "L")):
-        (folder / sensor).mkdir()
+        (folder / sensor).mkdir(parents=True)
         for k in range(6):
             Image.new(mode, (8, 8), k * 30 if mode == "L" else (k * 30, 0, 0)).save(folder / sensor / f"{k}.png")
     time = pd.Timestamp("2026-03-01T12:00:00Z") + pd.to_timedelta(np.arange(6) * 60, unit="s")
@@ -230,6 +230,15 @@ def test_labels_that_disagree_are_left_empty_and_told(tmp_path: Path, capsys: py
     assert list(manifest.columns) == ["id", "label", "group", "light", "sar"]
     assert manifest["label"].tolist() == ["ferry", "", "ferry", "tug", "tug"]
     assert "which are left empty: 001" in capsys.readouterr().err
+
+
+def test_a_vessel_in_pairs_of_several_groups_is_told(tmp_path: Path) -> None:
+    vessels = ["219000001", "219000002"] * 3
+    write_lists(tmp_path, group=["F1", "F1", "F1", "F2", "F2", "F2"], mmsi=vessels)
+    with pytest.warns(CmkdWarning, match="vessels in pairs of several groups: 1, such as 219000002 in ship0 and"):
+        run(tmp_path)
+    write_lists(tmp_path / "vessels", mmsi=vessels)
+    run(tmp_path / "vessels")  # pairs of one vessel are one group: no warning
 
 
 def test_the_splits_of_the_lists_reach_the_manifest(tmp_path: Path) -> None:

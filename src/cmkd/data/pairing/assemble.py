@@ -88,7 +88,9 @@ def assemble(
     alone = {first.name: sorted(set(range(len(first))) - set(paired))}
     alone |= {o.name: sorted(set(range(len(o))) - set(partners[o.name].values())) for o in others}
     left = [(captures, row) for captures in lists for row in alone[captures.name]]
-    rows, disagreeing = _rows(groups + ([[one] for one in left] if keep_unmatched else []), cells)
+    pairs = groups + ([[one] for one in left] if keep_unmatched else [])
+    rows, disagreeing = _rows(pairs, cells)
+    _warn_of_divided_vessels(pairs, [row["group"] for row in rows])
     printed = PrintedCells()  # people read the record; `cmkd data build` reads the manifest
     try:
         lines = [[printed.safe(cell) for cell in line] for line in _record(seen, others, matchings, alone, gate)]
@@ -128,6 +130,22 @@ def _check_files(captures: Captures) -> None:
     warnings.warn(
         f"{len(missing)} of {len(captures)} files of {captures.source} are missing, {first}", CmkdWarning, stacklevel=3
     )
+
+
+def _warn_of_divided_vessels(pairs: Sequence[Sequence[tuple[Captures, int]]], groups: Sequence[str]) -> None:
+    """Warn about vessels in pairs of several groups: a split by group can then show a vessel of the test pairs."""
+    found = dict[str, dict[str, None]]()
+    for members, group in zip(pairs, groups, strict=True):
+        for vessel in {_names(*one)[1] for one in members} - {""}:
+            found.setdefault(vessel, {})[group] = None
+    if divided := {vessel: list(own) for vessel, own in found.items() if len(own) > 1}:
+        vessel, own = next(iter(divided.items()))
+        warnings.warn(
+            f"vessels in pairs of several groups: {len(divided)}, such as {vessel} in {own[0]} and {own[1]}; training "
+            "and test may then show the same vessel: leave `group` empty to group by vessel",
+            CmkdWarning,
+            stacklevel=3,
+        )
 
 
 def _with_vessels_of(first: Captures, other: Captures, found: Matching) -> Captures:
