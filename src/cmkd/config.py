@@ -127,7 +127,8 @@ class OptimizerConfig:
     Args:
         name: optimizer: AdamW, or SGD with Nesterov momentum.
         learning_rate: peak learning rate for a batch of 128 pairs; by default 0.01 for the encoders of cmkd and your
-            own models, and 0.001 for timm models, ten times as much with sgd. It is scaled linearly with the batch size
+            own models, 0.001 for timm models, and the attribute `learning_rate` of an encoder that has one; with late
+            fusion, the smallest of its models; ten times as much with sgd. It is scaled linearly with the batch size
             for sgd, and with its square root for adamw.
         weight_decay: weight decay, decoupled for adamw; not applied to biases and normalization layers.
         momentum: momentum of sgd.
@@ -205,8 +206,8 @@ class TrainerConfig:
         devices: number of devices on each node; torchrun and srun set it themselves.
         num_nodes: number of cluster nodes; start the same command on each node with torchrun or srun.
         threads: CPU threads of each training; by default 1 for small models on a CPU, so that results do not depend on
-            the number of cores, and otherwise torch's own choice. Large models trained several at a time (`jobs`) share
-            the cores equally.
+            the number of cores, and otherwise torch's own choice, as for any training on several devices. Large models,
+            and models on a GPU, share the cores equally if several train at a time (`jobs`).
         checkpoint_seconds: seconds between full checkpoints; a killed run loses at most this much training.
         cache_gb: largest size in GB of the disk cache of teacher outputs; the least recently used are removed first.
         deterministic: raise an error for operations that have no deterministic implementation (CPU runs are repeatable
