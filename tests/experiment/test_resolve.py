@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,3 +61,13 @@ def test_tuning_without_an_option_to_tune_has_no_effect_and_says_so(
     monkeypatch.setitem(sys.modules, "optuna", None)  # not needed either
     with pytest.warns(CmkdWarning, match="tune=3 has no effect: no weight or temperature of none"):
         resolved(squares, tmp_path, methods, tune=3)
+
+
+def test_training_on_a_pack_whose_card_was_edited_warns(squares: Pack, tmp_path: Path) -> None:
+    card = shutil.copytree(squares.path, tmp_path / "pack") / "card.json"
+    resolved(Pack.open(card.parent), tmp_path / "out")
+    content = json.loads(card.read_text())
+    content["versions"][-1]["statistics"]["poor"]["mean"] = [1e4]
+    card.write_text(json.dumps(content))
+    with pytest.warns(CmkdWarning, match=r"pack/card\.json was edited by hand: its statistics"):
+        resolved(Pack.open(card.parent), tmp_path / "out")

@@ -18,6 +18,7 @@ from cmkd import models
 from cmkd.config import ModelConfig, RunConfig, TeacherConfig
 from cmkd.data import SPLITS, Pack, PackExistsError, from_dataset, train_values
 from cmkd.data.map_style import check_made_from
+from cmkd.data.pack.card import AGAIN, CardFile
 from cmkd.datasets import open_data
 from cmkd.datasets.open import is_own
 from cmkd.errors import CmkdError, CmkdWarning, in_one_line
@@ -230,6 +231,13 @@ def resolve(config: RunConfig) -> ResolvedRun:
     if config.teacher.views != 0:
         writable_cache("teacher_outputs")  # else an error would occur after the teacher is trained
     pack = open_pairs(config)
+    if not CardFile.read(pack.path).unedited:
+        warnings.warn(
+            f"{pack.place}/card.json was edited by hand: its statistics, classes and flags are used as they are now; "
+            f"restore it, or {AGAIN}",
+            CmkdWarning,
+            stacklevel=2,
+        )
     teacher, student = with_modalities(config, pack)
     pairs = usable_pairs(pack, student.modalities[0], teacher.modalities[0])
     epochs, batch_size = training_length(
