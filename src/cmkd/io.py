@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -51,6 +52,8 @@ def atomic(path: Path) -> Iterator[Path]:
         >>> path.read_text()
         '1 2 3'
     """
+    if path.is_dir():  # else the replacement would fail after the block's work
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with staged(path) as temporary:
         yield temporary
         temporary.chmod(temporary.parent.stat().st_mode & 0o666)  # safetensors makes private files, whatever the umask

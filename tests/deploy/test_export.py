@@ -271,6 +271,17 @@ def test_wrong_requests_are_refused(tmp_path: Path) -> None:
         export(path, data=pack(tmp_path / "series", "series"))
 
 
+def test_a_file_that_cannot_be_written_is_found_before_the_model_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, "vector")
+    (tmp_path / "folder.pt2").mkdir()
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: pytest.fail("traced"))
+    for out in (tmp_path / "folder.pt2", path / "a.pt2"):  # a folder, and a file used as one
+        with pytest.raises(OSError, match=r"folder\.pt2|model\.safetensors"):
+            export(path, out, format="pt2")
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(tmp_path, "vector", "mlp(width=8)")
     np.savez(tmp_path / "samples.npz", radar=values(Modality("radar", "vector", (5,), "float32"), 4))

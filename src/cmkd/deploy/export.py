@@ -110,8 +110,8 @@ def export(
         "exported": {"format": format, "opset": OPSET, "cmkd": cmkd.__version__, "torch": torch.__version__},
     }
     with _quiet():
-        program = _traced(model, reference.calibration, torch.from_numpy(samples.values[:1]))
-        with atomic(path) as temporary:
+        with atomic(path) as temporary:  # before the work, which is lost if the file cannot be written
+            program = _traced(model, reference.calibration, torch.from_numpy(samples.values[:1]))
             temporary.write_bytes(_onnx(program, about) if format == "onnx" else _pt2(program, about))
             student, outputs = _loaded(temporary, format)
             difference = _difference(reference, student, outputs, samples.values)
