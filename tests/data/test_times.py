@@ -127,7 +127,15 @@ def test_units_of_one_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_few_pairs_are_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, scaled = [str(60 * k) for k in range(50)], [str(60_000 * k) for k in range(50)]
     assert main([*lists(tmp_path, own, scaled), "--seconds", "2"]) == 0
-    assert "note: found only 1 pairs (optical 0 s to 2,940 s; radar 0 s to 2,940,000 s)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "note: found only 1 pairs (optical 0 s to 2,940 s; radar 0 s to 2,940,000 s)" in told
+    assert "check the tolerances, times, --time_unit and --offset" in told  # not the places, which were not compared
+    for path in (tmp_path / f"{name}.csv" for name in ("optical", "radar")):
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([f"{head},x,y", *(f"{row},0,0" for row in rows)]))
+    arguments = [*("data", "pair"), *(str(tmp_path / f"{name}.csv") for name in ("optical", "radar"))]
+    assert main([*arguments, "--out", str(tmp_path / "placed.csv"), "--seconds", "2", "--meters", "10"]) == 0
+    assert "check the tolerances, times and places, --time_unit and --offset" in capsys.readouterr().err
 
 
 def test_lists_with_and_without_a_time_zone_are_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from cmkd.io import expanded
 MANY_AGREE = 0.8
 """Fraction of captures that agree with an estimated clock; below it, a note asks to check some pairs."""
 FEW_PAIRED = 0.05
-"""Fraction of captures with a partner; below it, a note asks to check units and clocks."""
+"""Fraction of captures with a partner; below it, a note asks to check tolerances, times, places, units and clocks."""
 MOST_OFFSET = 1e12
 """Largest accepted offset of two clocks in seconds; it is more than a date can hold."""
 
@@ -181,7 +181,8 @@ def _tell(made: Assembly, lists: Sequence[Captures], gate: Gate) -> None:
             print(f"note: {note}: use smaller tolerances, or --drop_ambiguous", file=sys.stderr)
         if len(matching.rows) < FEW_PAIRED * min(len(first), len(other)):
             note = f"found only {len(matching.rows)} pairs ({first.span}; {other.span})"
-            print(f"note: {note}: check --time_unit and the offset of the clocks", file=sys.stderr)
+            places = " and places" if gate.meters is not None else ""
+            print(f"note: {note}: check the tolerances, times{places}, --time_unit and --offset", file=sys.stderr)
     show(rows)
     if made.disagreeing:
         print(
