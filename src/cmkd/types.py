@@ -149,6 +149,14 @@ class Spec:
     map_shapes: tuple[tuple[int, int, int], ...] = ()
     class_names: tuple[str, ...] = field(default=(), repr=False)
 
+    def __post_init__(self) -> None:
+        maps = all(not isinstance(shape, int) and len(shape) == 3 and min(shape) > 0 for shape in self.map_shapes)
+        if self.classes < 1 or self.dim < 0 or not maps:
+            raise CmkdError(
+                "a Spec has classes from 1, dim from 0, and map_shapes ((channels, height, width), ...) from 1, got "
+                f"{self.classes}, {self.dim} and {self.map_shapes}"
+            )
+
     def same_classes(self, other: Spec) -> bool:
         """Return whether two models have the same classes, as far as the names are known."""
         named = bool(self.class_names and other.class_names)

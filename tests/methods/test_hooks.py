@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,3 +224,29 @@ def test_an_own_method_without_a_name_is_called_by_its_class() -> None:
     assert (Base.name, Derived.name, Named.name) == ("Base", "Derived", "returns")
     with pytest.raises(CmkdError, match=r"^Derived: each term must be a scalar"):
         Derived(NARROW, NARROW)(output(NARROW, 3, 0), output(NARROW, 3, 1), a_batch(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "words"),
+    [
+        ("kd", replace(NARROW, classes=3), r"'logits' of the student has the widths \(3,\), but its Spec says \(4,\)"),
+        ("crd", replace(NARROW, dim=5), r"'embedding' of the student has the widths \(5,\), but its Spec says \(6,\)"),
+        ("fsp", Spec(4, 6), r"'feature_maps' of the student has the widths \(\), but its Spec says \(4, 6\)"),
+        (
+            "kd+ickd",
+            Spec(4, 6, ((4, 8, 8), (5, 4, 4))),
+            r"the widths \(4, 5\), but its Spec says \(4, 6\); build the",
+        ),
+    ],
+)
+def test_outputs_that_contradict_their_specs_are_named(name: str, student: Spec, words: str) -> None:
+    method = from_expression(name, NARROW, WIDE)
+    method.on_train_start(3)
+    with pytest.raises(CmkdError, match=words):
+        method(output(student, 3, 0), output(WIDE, 3, 1), a_batch(3, 4))
+
+
+@pytest.mark.parametrize("given", [(0, 6), (4, -1), (4, 6, (4, 8, 8)), (4, 6, ((4, 8),)), (4, 6, ((4, 0, 8),))])
+def test_a_spec_that_no_output_can_have_is_refused(given: tuple[Any, ...]) -> None:
+    with pytest.raises(CmkdError, match="a Spec has classes from 1, dim from 0, and map_shapes"):
+        Spec(*given)

@@ -50,9 +50,11 @@ def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
         self.check_hooks()
         try:
             terms = forward(self, *args, **kwargs)
-        except (IndexError, KeyError) as error:
+        except Exception as error:
+            if wrong := _contradiction(self, [one for one in (*args, *kwargs.values()) if isinstance(one, Output)]):
+                raise CmkdError(f"{self.name}: {wrong}; build the method with output.spec() of both models") from error
             lacks = [name for name in WITHHELD if name not in self.needs]
-            if lacks and not hasattr(error, "__notes__"):
+            if lacks and isinstance(error, IndexError | KeyError) and not hasattr(error, "__notes__"):
                 error.add_note(f"`needs` must name what forward reads, and lacks {', '.join(lacks)}")
             raise
         if not isinstance(terms, dict):
@@ -64,6 +66,27 @@ def _checked(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[st
         return terms
 
     return run
+
+
+def _contradiction(method: Method, outputs: Sequence[Output]) -> str:
+    """Describe the first output in `Method.needs` whose width differs from its `Spec`; empty if there is none."""
+    specs = {"student": method.student_spec, "teacher": method.teacher_spec}
+    for (role, spec), output in zip(specs.items(), outputs, strict=False):
+        if role == "teacher" and not method.uses_teacher:
+            break
+        channels = tuple(shape[0] for shape in spec.map_shapes)
+        # a map that is not read may be empty
+        maps = [m.shape[1] if m.numel() else next(iter(channels[k:]), 0) for k, m in enumerate(output.feature_maps)]
+        widths = {
+            "logits": (output.logits.shape[1:], (spec.classes,)),
+            "embedding": (output.embedding.shape[1:], (spec.dim,)),
+            "feature_maps": (maps, channels),
+        }
+        for name in method.needs:
+            got, expected = map(tuple, widths.get(name, ((), ())))
+            if got != expected and not (role == "teacher" and name == "feature_maps" and not method.teacher_maps):
+                return f"'{name}' of the {role} has the widths {got}, but its Spec says {expected}"
+    return ""
 
 
 class Method(Requirements, nn.Module):
