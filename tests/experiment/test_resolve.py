@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from cmkd import CmkdError, ModelConfig, RunConfig, StudentConfig, TeacherConfig, TrainerConfig
+from cmkd.bench.sources import APART, OPEN
 from cmkd.data import Pack
 from cmkd.errors import CmkdWarning
 from cmkd.experiment.resolve import ResolvedRun, resolve
@@ -71,3 +72,13 @@ def test_training_on_a_pack_whose_card_was_edited_warns(squares: Pack, tmp_path:
     card.write_text(json.dumps(content))
     with pytest.warns(CmkdWarning, match=r"pack/card\.json was edited by hand: its statistics"):
         resolved(Pack.open(card.parent), tmp_path / "out")
+
+
+def test_what_a_run_fills_in_is_open_to_a_suite(squares: Pack, tmp_path: Path) -> None:
+    student = StudentConfig(model=NAME, modality="poor+rich")
+    given = RunConfig(squares, tmp_path, "kd", student=student, teacher=TeacherConfig(model=NAME))
+    now, filled = resolve(given).config, set()
+    parts = [(getattr(given, name), getattr(now, name)) for name in ("teacher", "student", "augmentation", "trainer")]
+    for before, after in [(given, now), *parts]:
+        filled |= {f.name for f in fields(before) if getattr(before, f.name) is None is not getattr(after, f.name)}
+    assert filled - APART == OPEN
